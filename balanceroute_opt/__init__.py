@@ -1,0 +1,47 @@
+"""Sticky data-parallel routing of LLM requests as online optimization, with certified hindsight bounds.
+
+Everything public is here and loaded on first use, so that ``import balanceroute_opt`` stays cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# name -> module that defines it
+_PUBLIC = {
+    "BalanceRouteError": "errors",
+    "CertificateError": "errors",
+    "InputError": "errors",
+    "InvalidSchedule": "errors",
+    "RouterError": "errors",
+    "SolverError": "errors",
+    "StepTime": "steptime",
+    "Cluster": "instance",
+    "Instance": "instance",
+    "Schedule": "schedule",
+    "check": "schedule",
+    "decode_time": "schedule",
+    "peak_loads": "schedule",
+    "peak_sum": "schedule",
+}
+_MODULES: tuple[str, ...] = ()
+
+__all__ = ["__version__", *_PUBLIC, *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        value = getattr(importlib.import_module(f".{_PUBLIC[name]}", __name__), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f".{name}", __name__)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
