@@ -22,10 +22,9 @@ def integer(value: Any, what: str, low: int, high: int = INT64_MAX, error: type[
     """One integer in ``low .. high``; bools and fractions are refused."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         raise error(f"{what} must be an integer, got {value!r}")
-    if not isinstance(value, numbers.Integral):
-        if not math.isfinite(value) or float(value) != int(value):
-            raise error(f"{what} must be an integer, got {value!r}")
-    number = int(value)
+    if not isinstance(value, numbers.Integral) and not float(value).is_integer():
+        raise error(f"{what} must be an integer, got {value!r}")
+    number = int(value)  # type: ignore[call-overload]
     if not low <= number <= high:
         bound = f">= {low}" if number < low else f"<= {high}"
         raise error(f"{what} must be {bound}, got {number}")

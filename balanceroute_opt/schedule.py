@@ -218,7 +218,8 @@ def _check_worker(g: int, events: list[tuple[int, int, int, int]], cluster: Clus
         offset += shift
         if number > cluster.slots:
             raise InvalidSchedule(
-                f"worker {g} has {number} requests in step {step} (request {i} is one too many), and {cluster.slots} slots"
+                f"worker {g} has {number} requests in step {step} (request {i} is one too many), "
+                f"and {cluster.slots} slots"
             )
         if cluster.kv_capacity is None or position + 1 == len(events):
             continue
@@ -226,5 +227,6 @@ def _check_worker(g: int, events: list[tuple[int, int, int, int]], cluster: Clus
         if last >= step and offset + number * last > cluster.kv_capacity:
             over = step if number == 0 else max(step, (cluster.kv_capacity - offset) // number + 1)
             raise InvalidSchedule(
-                f"worker {g} holds {offset + number * over} KV tokens in step {over}, more than kv_capacity = {cluster.kv_capacity}"
+                f"worker {g} holds {offset + number * over} KV tokens in step {over}, "
+                f"more than kv_capacity = {cluster.kv_capacity}"
             )
