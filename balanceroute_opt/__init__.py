@@ -26,6 +26,11 @@ _PUBLIC = {
     "decode_time": "schedule",
     "peak_loads": "schedule",
     "peak_sum": "schedule",
+    "read_instance": "files",
+    "read_problem": "files",
+    "read_schedule": "files",
+    "write_instance": "files",
+    "write_schedule": "files",
 }
 _MODULES: tuple[str, ...] = ()
 
