@@ -21,18 +21,31 @@ _PUBLIC = {
     "StepTime": "steptime",
     "Cluster": "instance",
     "Instance": "instance",
+    "Run": "simulator",
+    "simulate": "simulator",
+    "ROUTERS": "routers",
+    "View": "routers",
+    "METRICS": "metrics",
     "Schedule": "schedule",
     "check": "schedule",
     "decode_time": "schedule",
     "peak_loads": "schedule",
     "peak_sum": "schedule",
+    "Bound": "certificates",
+    "read_certificate": "certificates",
+    "verify": "certificates",
+    "write_certificate": "certificates",
+    "placement_bound": "oracles.bounds",
+    "schedule_bound": "oracles.bounds",
+    "HindsightRatio": "evaluation.ratios",
+    "hindsight_ratio": "evaluation.ratios",
     "read_instance": "files",
     "read_problem": "files",
     "read_schedule": "files",
     "write_instance": "files",
     "write_schedule": "files",
 }
-_MODULES: tuple[str, ...] = ()
+_MODULES: tuple[str, ...] = ("routers",)
 
 __all__ = ["__version__", *_PUBLIC, *_MODULES]
 

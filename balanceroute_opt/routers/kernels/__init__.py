@@ -1,0 +1,1 @@
+"""The routers' decisions, compiled: functions over plain arrays, called by the simulator's loops and by live routers."""
