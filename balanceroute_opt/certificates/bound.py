@@ -1,0 +1,132 @@
+"""A lower bound together with what it rests on."""
+
+from __future__ import annotations
+
+import html
+import math
+import sys
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+from .._validate import Int64Array
+from ..instance import Cluster, Instance
+from .format import new_certificate
+
+__all__ = ["Bound"]
+
+_UNIT = {"placement": "token-steps", "schedule": "s"}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Bound:
+    """A lower bound on the optimum of one of the two hindsight problems (``docs/model.md``, sections 6-8).
+
+    Attributes
+    ----------
+    value : int or float
+        Placement: token-steps, an integer. Schedule: seconds, the largest float that is not above `exact`.
+    method : str
+        ``fluid``, ``item``, ...
+    status : {"certified", "claimed"}
+        *Certified*: :func:`~balanceroute_opt.verify` reproduces `value` from the certificate. *Claimed*: a
+        solver says so.
+    certificate : dict or None
+        Plain JSON data (``docs/certificates.md``); None if the bound is only claimed.
+    problem : {"placement", "schedule"}
+    exact : int or Fraction
+        The bound before rounding.
+    instance, cluster : str
+        Digests of what the bound is for.
+    start : ndarray of int64, shape (n,), or None
+        Placement: the given admission steps.
+    latest : ndarray of int64, shape (n,), or None
+        Schedule: last step in which each request may start; None without a limit.
+    windows : str
+        Schedule: the limit on starts, in words.
+    """
+
+    value: int | float
+    method: str
+    status: Literal["certified", "claimed"]
+    certificate: dict[str, Any] | None
+    problem: Literal["placement", "schedule"]
+    exact: int | Fraction
+    instance: str
+    cluster: str
+    start: Int64Array | None = None
+    latest: Int64Array | None = None
+    windows: str = ""
+
+    @classmethod
+    def placement(
+        cls,
+        inst: Instance,
+        cluster: Cluster,
+        start: Int64Array,
+        method: str,
+        value: int,
+        proof: dict[str, Any] | None,
+    ) -> Bound:
+        """A bound for given starts; `proof` is the certificate's data beside ``start``, None: only claimed."""
+        data = None if proof is None else {"start": start.tolist(), **proof}
+        certificate = None if data is None else new_certificate("placement", method, inst, cluster, value, data)
+        status: Literal["certified", "claimed"] = "claimed" if certificate is None else "certified"
+        return cls(value, method, status, certificate, "placement", value, inst.digest(), cluster.digest(), start=start)
+
+    @classmethod
+    def schedule(
+        cls,
+        inst: Instance,
+        cluster: Cluster,
+        latest: Int64Array | None,
+        windows: str,
+        method: str,
+        value: Fraction,
+        data: dict[str, Any] | None,
+    ) -> Bound:
+        """A bound over schedules; `data` is the certificate's data, None: only claimed."""
+        certificate = None if data is None else new_certificate("schedule", method, inst, cluster, value, data)
+        return cls(
+            _largest_float_below(value),
+            method,
+            "claimed" if certificate is None else "certified",
+            certificate,
+            "schedule",
+            value,
+            inst.digest(),
+            cluster.digest(),
+            latest=latest,
+            windows=windows,
+        )
+
+    def _lines(self) -> list[tuple[str, str]]:
+        number = f"{self.value:,}" if isinstance(self.value, int) else f"{self.value:.12g}"
+        over = "given starts" if self.problem == "placement" else f"start windows: {self.windows}"
+        return [
+            ("value", f"{number} {_UNIT[self.problem]}"),
+            ("method", self.method),
+            ("status", self.status),
+            ("problem", f"{self.problem} ({over})"),
+            ("instance", self.instance[:12]),
+            ("cluster", self.cluster[:12]),
+        ]
+
+    def __repr__(self) -> str:
+        rows = dict(self._lines())
+        return f"Bound({rows['problem']} >= {rows['value']}, {self.method}, {self.status})"
+
+    def _repr_html_(self) -> str:
+        body = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>"
+            for k, v in self._lines()
+        )
+        return f"<table><caption>Lower bound</caption>{body}</table>"
+
+
+def _largest_float_below(value: Fraction) -> float:
+    try:
+        nearest = float(value)
+    except OverflowError:
+        return sys.float_info.max
+    return nearest if nearest <= value else math.nextafter(nearest, -math.inf)

@@ -1,0 +1,218 @@
+"""The verifier: what a certificate proves, in integers and rationals, with no solver and no compiled code.
+
+It shares no code with the bounds that it checks. Section numbers are those of ``docs/model.md``, the
+format is that of ``docs/certificates.md``. All requests grow by one token a step, so the active
+requests keep their order by load from one start or end to the next: with *offset* ``s_i - t_i`` the
+load of request i in step k is ``offset + k``, and every proof below walks over these stretches.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import sys
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import Any
+
+from ..errors import CertificateError
+from ..instance import Cluster, Instance, require_fit, require_step_clock
+from .format import fields, header, read_certificate, show
+
+__all__ = ["verify"]
+
+_LAST_STEP = 2**62
+
+
+def verify(inst: Instance, cluster: Cluster, certificate: dict[str, Any] | str | os.PathLike[str]) -> int | float:
+    """What `certificate` proves about `inst` on `cluster`.
+
+    Parameters
+    ----------
+    inst : Instance
+        On the step clock.
+    cluster : Cluster
+    certificate : dict or path
+        The certificate, or a ``.json`` or ``.json.gz`` file that holds it.
+
+    Returns
+    -------
+    int or float
+        The certified lower bound: token-steps (placement), or seconds (schedule; the largest float
+        that is not above the exact rational).
+
+    Raises
+    ------
+    CertificateError
+        If the certificate is malformed, of a newer schema, for another instance or cluster, or proves
+        less than it claims.
+    InputError
+        If the file cannot be read, or the instance is on the wall clock.
+    """
+    require_step_clock(inst, "verify")
+    require_fit(inst, cluster)
+    if isinstance(certificate, (str, os.PathLike)):
+        certificate = read_certificate(certificate)
+    problem, kind, instance, machine, claim, data = header(certificate)
+    if instance != inst.digest():
+        raise CertificateError(f"the certificate is for instance {show(instance[:12])}, not {inst.digest()[:12]!r}")
+    if machine != cluster.digest():
+        raise CertificateError(f"the certificate is for cluster {show(machine[:12])}, not {cluster.digest()[:12]!r}")
+    proof = _PROOFS.get((problem, kind))
+    if proof is None:
+        known = ", ".join(f"{p} {k}" for p, k in _PROOFS)
+        raise CertificateError(f"no proof is known of kind {show(f'{problem} {kind}')}; kinds: {known}")
+    claimed = _rational(claim, "claim") if problem == "schedule" else _integer(claim, "claim", 0)
+    proved = proof(inst, cluster, data)
+    if claimed > proved:
+        raise CertificateError(f"the certificate claims {show(claim)} and proves {show(proved)}")
+    return proved if isinstance(proved, int) else _round_down(proved)
+
+
+# Values
+
+
+def _integer(value: Any, where: str, low: int, high: int | None = None) -> int:
+    if type(value) is not int:  # a bool or a float is none
+        raise CertificateError(f"{where} must be an integer, got {show(value)}")
+    if value < low or (high is not None and value > high):
+        raise CertificateError(f"{where} must be in {low} .. {'' if high is None else high}, got {show(value)}")
+    return value
+
+
+def _integers(value: Any, where: str, count: int, low: int, high: int) -> list[int]:
+    if not isinstance(value, list) or len(value) != count:
+        raise CertificateError(f"{where} must be a list of {count} integers, got {show(value)}")
+    for index, entry in enumerate(value):
+        if type(entry) is not int or not low <= entry <= high:
+            _integer(entry, f"{where}[{index}]", low, high)
+    return value
+
+
+def _rational(value: Any, where: str) -> Fraction:
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9]{1,4000}/[1-9][0-9]{0,3999}", value, re.ASCII):
+        raise CertificateError(f'{where} must be a rational "num/den" >= 0, got {show(value)}')
+    numerator, denominator = value.split("/")
+    return Fraction(int(numerator), int(denominator))
+
+
+def _round_down(value: Fraction) -> float:
+    if value >= Fraction(sys.float_info.max):
+        return sys.float_info.max
+    result = float(value)
+    return math.nextafter(result, -math.inf) if Fraction(result) > value else result
+
+
+# Placement (P1): the starts are given
+
+
+def _starts(inst: Instance, value: Any) -> list[int]:
+    start = _integers(value, "data.start", len(inst), 0, _LAST_STEP)
+    for i, (t, r) in enumerate(zip(start, inst.release.tolist(), strict=True)):
+        if t < r:
+            raise CertificateError(f"data.start[{i}] = {t} lies before the release {r}")
+    return start
+
+
+def _stretches(inst: Instance, cluster: Cluster, start: list[int]) -> Iterator[tuple[int, int, list[int], int]]:
+    """``(first, end, offsets, sum of offsets)`` of every stretch of steps with the same active requests.
+
+    `offsets` is ascending, belongs to the generator and changes after the next step of it.
+    """
+    events = []
+    for t, s, o in zip(start, inst.prompt.tolist(), inst.output.tolist(), strict=True):
+        events.append((t, s - t, 1))
+        events.append((t + o, s - t, -1))
+    events.sort()
+    offsets: list[int] = []
+    total = 0
+    for position, (step, offset, change) in enumerate(events):
+        total += change * offset
+        if change == 1:
+            insort(offsets, offset)
+        else:
+            del offsets[bisect_left(offsets, offset)]
+        end = events[position + 1][0] if position + 1 < len(events) else step
+        if step < end and offsets:
+            if len(offsets) > cluster.workers * cluster.slots:
+                raise CertificateError(
+                    f"step {step} has {len(offsets)} active requests, more than the "
+                    f"{cluster.workers * cluster.slots} slots: these starts allow no placement"
+                )
+            yield step, end, offsets, total
+
+
+def _placement_fluid(inst: Instance, cluster: Cluster, data: Any) -> int:
+    """``sum_k ceil(W_k / G)`` (section 7)."""
+    (start,) = fields(data, ("start",), "data")
+    proved = 0
+    for first, end, offsets, total in _stretches(inst, cluster, _starts(inst, start)):
+        n = len(offsets)
+        proved += sum(-((total + n * k) // -cluster.workers) for k in range(first, end))
+    return proved
+
+
+def _placement_item(inst: Instance, cluster: Cluster, data: Any) -> int:
+    """``sum_k max(ceil(W_k / G), max_i w_i(k))`` (section 7)."""
+    (start,) = fields(data, ("start",), "data")
+    proved = 0
+    for first, end, offsets, total in _stretches(inst, cluster, _starts(inst, start)):
+        n, largest = len(offsets), offsets[-1]
+        proved += sum(max(-((total + n * k) // -cluster.workers), largest + k) for k in range(first, end))
+    return proved
+
+
+# Schedule (P2): the starts lie in windows
+
+
+def _latest(inst: Instance, max_wait: Any, latest: Any) -> list[int] | None:
+    """Last step in which each request may start, or None without a limit."""
+    release = inst.release.tolist()
+    last = None
+    if max_wait is not None:
+        wait = _integer(max_wait, "data.max_wait", 0, 2**53)
+        last = [r + wait for r in release]
+    if latest is not None:
+        given = _integers(latest, "data.latest", len(inst), 0, _LAST_STEP)
+        last = given if last is None else [min(pair) for pair in zip(last, given, strict=True)]
+        for i, (d, r) in enumerate(zip(last, release, strict=True)):
+            if d < r:
+                raise CertificateError(f"data.latest[{i}] = {d} lies before the release {r}")
+    return last
+
+
+def _least_steps(inst: Instance, cluster: Cluster, last: list[int] | None) -> int:
+    """``K_min``: no schedule has fewer active steps (section 7)."""
+    output = inst.output.tolist()
+    least = max(max(output, default=0), -(sum(output) // -(cluster.workers * cluster.slots)))
+    if last is None:
+        return least
+    mandatory, covered = 0, -1  # a request runs in all steps d_i .. r_i + o_i - 1, whenever it starts
+    for d, end in sorted((d, r + o) for d, r, o in zip(last, inst.release.tolist(), output, strict=True)):
+        mandatory += max(0, end - max(d, covered))
+        covered = max(covered, end)
+    return max(least, mandatory)
+
+
+def _schedule_fluid(inst: Instance, cluster: Cluster, data: Any) -> Fraction:
+    """``c*K_min + a*max(W/G, max w_i) + b*W/G`` (section 7)."""
+    max_wait, latest = fields(data, ("max_wait", "latest"), "data")
+    steps = _least_steps(inst, cluster, _latest(inst, max_wait, latest))
+    work = [o * s + o * (o - 1) // 2 for s, o in zip(inst.prompt.tolist(), inst.output.tolist(), strict=True)]
+    mean = Fraction(sum(work), cluster.workers)
+    c, a, b = (Fraction(x) for x in _coefficients(cluster))
+    return c * steps + a * max(mean, max(work, default=0)) + b * mean
+
+
+def _coefficients(cluster: Cluster) -> tuple[float, float, float]:
+    time = cluster.step_time
+    return time.fixed, time.per_token, time.per_mean_token
+
+
+_PROOFS: dict[tuple[str, str], Callable[[Instance, Cluster, Any], int | Fraction]] = {
+    ("placement", "fluid"): _placement_fluid,
+    ("placement", "item"): _placement_item,
+    ("schedule", "fluid"): _schedule_fluid,
+}

@@ -1,0 +1,1 @@
+"""What runs are worth: metrics and ratios against bounds. Works on anybody's results."""

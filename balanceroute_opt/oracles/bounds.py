@@ -1,0 +1,215 @@
+"""Lower bounds on the two hindsight problems, each with its certificate (``docs/model.md``, section 7).
+
+All of them hold with a KV capacity too, which only takes placements away.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .._validate import Int64Array, frozen, integer, integers
+from ..certificates import Bound
+from ..errors import InputError
+from ..instance import MAX_STEP, Cluster, Instance, require_fit, require_step_clock
+from ..schedule import active_steps
+
+__all__ = ["given_starts", "placement_bound", "schedule_bound", "start_windows"]
+
+_PLACEMENT = ("fluid", "item")
+_SCHEDULE = ("fluid",)
+
+
+def placement_bound(
+    inst: Instance, cluster: Cluster, start: ArrayLike, method: Literal["fluid", "item"] = "item"
+) -> Bound:
+    """Lower bound on ``peak_sum`` over all placements with these starts (P1).
+
+    Parameters
+    ----------
+    inst : Instance
+        On the step clock.
+    cluster : Cluster
+    start : array_like of int, shape (n,)
+        ``t_i``: step of admission of each request, >= its release.
+    method : {"fluid", "item"}
+        ``fluid``: ``sum_k ceil(W_k / G)``; ``item``: ``sum_k max(ceil(W_k / G), max_i w_i(k))``, with
+        ``W_k`` the total load and ``w_i(k)`` the loads in step k [ours].
+
+    Returns
+    -------
+    Bound
+        With an integer value in token-steps, certified.
+
+    Raises
+    ------
+    InputError
+        If `start` has the wrong length, a start lies before its release or outside int64, more than
+        ``G*B`` requests are active in a step (no placement exists), the instance is on the wall
+        clock, or the method is unknown.
+
+    Notes
+    -----
+    ``O(n log n + steps)``.
+
+    Examples
+    --------
+    >>> inst = Instance(release=[0, 0, 0], prompt=[5, 2, 2], output=[1, 1, 1])
+    >>> placement_bound(inst, Cluster(workers=2, slots=2), [0, 0, 0], method="fluid").value
+    5
+    """
+    _known(method, _PLACEMENT)
+    t = given_starts(inst, cluster, start)
+    position, total, _ = _axis(inst, cluster, t)
+    peak = -(total // -cluster.workers)
+    if method == "item" and len(peak):
+        from ._kernels import largest_offset
+
+        offset = inst.prompt - position
+        order = np.argsort(-offset, kind="stable")
+        largest = largest_offset(order, position, position + inst.output, offset, len(peak))
+        np.maximum(peak, largest + np.arange(len(peak)), out=peak)
+    return Bound.placement(inst, cluster, t, method, int(peak.sum()), {})
+
+
+def schedule_bound(
+    inst: Instance,
+    cluster: Cluster,
+    method: Literal["fluid"] = "fluid",
+    max_wait: int | None = None,
+    latest: ArrayLike | None = None,
+) -> Bound:
+    """Lower bound on the decode time over all schedules with these start windows (P2).
+
+    Parameters
+    ----------
+    inst : Instance
+        On the step clock.
+    cluster : Cluster
+    method : {"fluid"}
+        ``fluid``: ``c*K_min + a*max(W/G, max w_i) + b*W/G``, with ``w_i`` the work of a request, W their
+        sum and ``K_min`` the largest of: the longest output, ``ceil(sum o_i / (G*B))``, and the number
+        of steps ``d_i .. r_i + o_i - 1`` in which some request must be active [ours].
+    max_wait : int, optional
+        ``d_i = r_i + max_wait``, steps.
+    latest : array_like of int, shape (n,), optional
+        ``d_i``: last step in which each request may start. With both, the earlier one counts; with
+        neither, starts have no limit, and releases do not matter.
+
+    Returns
+    -------
+    Bound
+        In seconds, certified: the exact rational is ``exact`` (a, b and c are the exact rationals of
+        their floats), ``value`` the largest float that is not above it.
+
+    Raises
+    ------
+    InputError
+        If `max_wait` is not a whole number >= 0, `latest` has the wrong length or an entry before the
+        release, the instance is on the wall clock, or the method is unknown.
+
+    Notes
+    -----
+    The constant ``b*W/G`` is included, as in :func:`~balanceroute_opt.decode_time`, so that the two
+    compare.
+    """
+    _known(method, _SCHEDULE)
+    last, words = start_windows(inst, cluster, max_wait, latest)
+    c, a, b = cluster.step_time.exact()
+    work = inst.work
+    mean = Fraction(int(work.sum()), cluster.workers)
+    heaviest = int(work.max(initial=0))
+    value = c * least_steps(inst, cluster, last) + a * max(mean, Fraction(heaviest)) + b * mean
+    return Bound.schedule(inst, cluster, last, words, method, value, _window_data(max_wait, latest))
+
+
+def given_starts(inst: Instance, cluster: Cluster, start: ArrayLike) -> Int64Array:
+    """Validated admission steps of P1: whole numbers, one per request, none before its release."""
+    require_step_clock(inst, "a placement bound")
+    require_fit(inst, cluster)
+    t = integers(start, "start", 0, 2**62)
+    if len(t) != len(inst):
+        raise InputError(f"start has {len(t)} entries, the instance {len(inst)} requests")
+    early = t < inst.release
+    if early.any():
+        i = int(np.argmax(early))
+        raise InputError(f"request {i} starts in step {t[i]}, before its release {inst.release[i]}")
+    return t
+
+
+def start_windows(
+    inst: Instance, cluster: Cluster, max_wait: int | None, latest: ArrayLike | None
+) -> tuple[Int64Array | None, str]:
+    """Last start ``d_i`` of each request of P2 (None: no limit), and the windows in words."""
+    require_step_clock(inst, "a schedule bound")
+    require_fit(inst, cluster)
+    last: Int64Array | None = None
+    words = []
+    if max_wait is not None:
+        wait = integer(max_wait, "max_wait", 0, MAX_STEP)
+        last = frozen(inst.release + wait)
+        words.append(f"max_wait = {wait}")
+    if latest is not None:
+        given = integers(latest, "latest", 0, 2**62)
+        if len(given) != len(inst):
+            raise InputError(f"latest has {len(given)} entries, the instance {len(inst)} requests")
+        early = given < inst.release
+        if early.any():
+            i = int(np.argmax(early))
+            raise InputError(f"latest[{i}] = {given[i]} lies before the release {inst.release[i]} of request {i}")
+        last = given if last is None else frozen(np.minimum(last, given))
+        words.append("latest")
+    return last, " and ".join(words) or "no limit"
+
+
+def least_steps(inst: Instance, cluster: Cluster, last: Int64Array | None) -> int:
+    """``K_min``: active steps that no schedule with these windows goes below."""
+    if not len(inst):
+        return 0
+    least = max(int(inst.output.max()), -(int(inst.output.sum()) // -(cluster.workers * cluster.slots)))
+    if last is None:
+        return least
+    end = inst.release + inst.output
+    must = np.flatnonzero(last < end)
+    if not len(must):
+        return least
+    order = must[np.argsort(last[must], kind="stable")]
+    first, reach = last[order], np.maximum.accumulate(end[order])
+    before = np.concatenate((first[:1], reach[:-1]))
+    return max(least, int(np.maximum(reach - np.maximum(first, before), 0).sum()))
+
+
+def _window_data(max_wait: int | None, latest: ArrayLike | None) -> dict[str, object]:
+    return {
+        "max_wait": None if max_wait is None else int(max_wait),
+        "latest": None if latest is None else integers(latest, "latest", 0, 2**62).tolist(),
+    }
+
+
+def _axis(inst: Instance, cluster: Cluster, start: Int64Array) -> tuple[Int64Array, Int64Array, Int64Array]:
+    """Position of each request on the axis of active steps, total load and active requests per position."""
+    position, steps = active_steps(start, inst.output)
+    count = len(steps)
+    begin, end = position, position + inst.output
+    number, offset = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
+    np.add.at(number, begin, 1)
+    np.subtract.at(number, end, 1)
+    np.add.at(offset, begin, inst.prompt - begin)
+    np.subtract.at(offset, end, inst.prompt - begin)
+    active = np.cumsum(number[:-1])
+    over = active > cluster.workers * cluster.slots
+    if over.any():
+        p = int(np.argmax(over))
+        raise InputError(
+            f"step {steps[p]} has {active[p]} active requests, more than workers * slots = "
+            f"{cluster.workers * cluster.slots}: no placement exists for these starts"
+        )
+    return position, np.cumsum(offset[:-1]) + active * np.arange(count), active
+
+
+def _known(method: str, methods: tuple[str, ...]) -> None:
+    if method not in methods:
+        raise InputError(f"unknown method {method!r}; methods: {', '.join(methods)}")
