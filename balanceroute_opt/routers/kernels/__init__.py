@@ -1,1 +1,1 @@
-"""The routers' decisions, compiled: functions over plain arrays, called by the simulator's loops and by live routers."""
+"""The routers' decisions, compiled: plain functions that simulator loops and live routers call."""
