@@ -50,6 +50,7 @@ ROUTERS: dict[str, Callable[..., Any]] = {
     "random": Random,
     "vllm": VLLM,
 }
+"""Name -> factory of every built-in router; called with the router's own options."""
 
 
 def make(router: Any) -> tuple[str, Any]:
