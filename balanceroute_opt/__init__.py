@@ -53,7 +53,7 @@ _PUBLIC = {
     "write_instance": "files",
     "write_schedule": "files",
 }
-_MODULES: tuple[str, ...] = ("routers",)
+_MODULES: tuple[str, ...] = ("predictors", "routers")
 
 __all__ = ["__version__", *_PUBLIC, *_MODULES]
 

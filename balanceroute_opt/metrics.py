@@ -175,7 +175,8 @@ def run_metrics(run: Any, window: Window = "all") -> Mapping[str, Any]:
     """
     steps: StepSeries = run.steps
     first = np.searchsorted(steps.step, run.first_start)
-    lo, hi = window_bounds(window, len(steps), int(first.max()) if len(first) else -1)
+    last_admission = int(np.searchsorted(steps.step, run.schedule.start.max())) if len(first) else -1
+    lo, hi = window_bounds(window, len(steps), last_admission)
     chosen = StepSeries(*(getattr(steps, name)[lo:hi] for name in StepSeries.__dataclass_fields__))
     tau = run.cluster.step_time.seconds(steps.peak, steps.total, run.cluster.workers)
     wall = run.arrival is not None

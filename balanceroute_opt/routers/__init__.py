@@ -9,26 +9,44 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import InputError
-from .br import BR0
-from .immediate import JSQ, VLLM, PowerOfTwo, Random, RoundRobin
-from .pooled import LPT, LeastKV
+from .br import BR0, BRH
+from .immediate import (
+    JSQ,
+    VLLM,
+    VLLMKV,
+    Dynamo,
+    Llumnix,
+    PowerOfTwo,
+    Random,
+    RoundRobin,
+    SGLangTokens,
+    TPUMinMax,
+)
+from .pooled import LPT, TRTLLM, LeastKV
 from .view import ActiveView, ImmediateRouter, PooledRouter, PoolView, Request, View
 
 __all__ = [
     "BR0",
+    "BRH",
     "JSQ",
     "LPT",
     "ROUTERS",
+    "TRTLLM",
     "VLLM",
+    "VLLMKV",
     "ActiveView",
+    "Dynamo",
     "ImmediateRouter",
     "LeastKV",
+    "Llumnix",
     "PoolView",
     "PooledRouter",
     "PowerOfTwo",
     "Random",
     "Request",
     "RoundRobin",
+    "SGLangTokens",
+    "TPUMinMax",
     "View",
     "make",
 ]
@@ -42,6 +60,7 @@ def _br0_least_load(**options: Any) -> BR0:
 ROUTERS: dict[str, Callable[..., Any]] = {
     "br-0": BR0,
     "br-0-least-load": _br0_least_load,
+    "br-h": BRH,
     "least-kv": LeastKV,
     "lpt": LPT,
     "jsq": JSQ,
@@ -49,6 +68,12 @@ ROUTERS: dict[str, Callable[..., Any]] = {
     "round-robin": RoundRobin,
     "random": Random,
     "vllm": VLLM,
+    "vllm-kv": VLLMKV,
+    "sglang-tokens": SGLangTokens,
+    "dynamo": Dynamo,
+    "llumnix": Llumnix,
+    "trtllm-adp": TRTLLM,
+    "tpu-minmax": TPUMinMax,
 }
 """Name -> factory of every built-in router; called with the router's own options."""
 

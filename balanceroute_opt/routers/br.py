@@ -1,19 +1,22 @@
-"""BR-0: the router of BalanceRoute without prediction (``docs/model.md``, section 5.1)."""
+"""BR-0 and BR-H, the routers of BalanceRoute (``docs/model.md``, sections 5.1 and 5.2)."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .._validate import Int64Array, integer
+from .._validate import Int64Array, integer, real
 from ..errors import InputError
-from ..instance import Cluster
+from ..instance import Cluster, Instance
+from ..predictors import Oracle, cutoffs
 
 if TYPE_CHECKING:
     from .view import View
 
-__all__ = ["BR0"]
+__all__ = ["BR0", "BRH"]
 
 
 class BR0:
@@ -79,15 +82,16 @@ class BR0:
         """Options and scratch space of the compiled rule."""
         from .kernels.br import br0_params
 
-        return br0_params(
-            workers,
-            {
-                "greedy_slots": workers if self.greedy_slots is None else self.greedy_slots,
-                "subset_window": self.subset_window,
-                "pool_window": self.pool_window,
-                "least_load": self.greedy_worker == "least-load",
-            },
-        )
+        return br0_params(workers, self._options(workers))
+
+    def _options(self, workers: int) -> dict[str, Any]:
+        """Options with the defaults that depend on the cluster filled in."""
+        return {
+            "greedy_slots": workers if self.greedy_slots is None else self.greedy_slots,
+            "subset_window": self.subset_window,
+            "pool_window": self.pool_window,
+            "least_load": self.greedy_worker == "least-load",
+        }
 
     def route(self, view: View) -> tuple[Int64Array, Int64Array]:
         """Decide on a view by the same compiled rule as a simulation.
@@ -98,24 +102,170 @@ class BR0:
             Entries of ``view.pool.index`` and the worker of each, in order of admission.
         """
         from .kernels.br import br0_decide
-        from .kernels.live import filled_pool
 
+        load, free, room = view.load.copy(), view.free.copy(), view.room.copy()
+        params = self._scratch(view)
+        return self._admissions(view, lambda pool, i, g: br0_decide(load, free, room, pool, params, i, g))
+
+    def _scratch(self, view: View) -> Any:
+        """Parameters of the compiled rule, made once for a number of workers."""
         if self._live[0] != view.workers:
             self._live = (view.workers, self.params(view.workers, view.kv_capacity is not None))
-        longest, window = self.pool_order == "longest", max(self.pool_window, self.subset_window)
-        load, free, room = view.load.copy(), view.free.copy(), view.room.copy()
-        most = min(len(view.pool), int(free.sum()))
+        return self._live[1]
+
+    def _admissions(self, view: View, decide: Callable[..., int]) -> tuple[Int64Array, Int64Array]:
+        """What `decide` answers on a pool filled from the view, as requests and workers."""
+        from .kernels.live import filled_pool
+
+        pool = filled_pool(view.pool.prompt, self.pool_order == "longest", max(self.pool_window, self.subset_window))
+        most = min(len(view.pool), int(view.free.sum()))
         requests, workers = np.empty(most, np.int64), np.empty(most, np.int64)
-        pool = filled_pool(view.pool.prompt, longest, window)
-        number = br0_decide(load, free, room, pool, self._live[1], requests, workers)
+        number = decide(pool, requests, workers)
         return view.pool.index[requests[:number]], workers[:number]
 
     def __repr__(self) -> str:
-        options = (
-            f"{name}={getattr(self, name)!r}"
-            for name in ("greedy_slots", "subset_window", "pool_window", "pool_order", "greedy_worker")
+        shown = inspect.signature(type(self)).parameters
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
+
+
+class BRH(BR0):
+    """BR-H: BR-0 on loads projected over a short horizon [published; cut-off: reading].
+
+    A predictor gives each active request a cut-off ``C_i`` in 1 .. H + 1, the steps that it is expected to stay.
+    Projected load ``P_g(h) = sum over active i on g with h < C_i of (s_i + age_i + h)``, envelope
+    ``M_h = max_g P_g(h)``, margin ``m_{g,h} = M_h - P_g(h)``, weights ``D_h = floor(gamma**h * 2**20 + 0.5)``, and
+    for a set Q with prompts summing to S
+
+        ``F_g(Q) = alpha * S * sum_h D_h  -  beta * sum_h D_h * max(S - m_{g,h}, 0)``
+
+    with exact integer sums. The stages, options and ties are those of :class:`BR0`; ``H=0, alpha=1, beta=G`` is BR-0.
+
+    Parameters
+    ----------
+    H : int
+        Horizon in steps, >= 0 (published: 80).
+    gamma : float
+        Discount in (0, 1].
+    alpha, beta : float
+        Weights of filling and of overflow, > 0; ``beta=None`` is G.
+    predictor : "oracle" or predictor
+        ``"oracle"`` gives true lengths; otherwise an object of :mod:`balanceroute_opt.predictors` or of the same shape.
+    refresh : int
+        q >= 1: a request is predicted at ages 1, 1 + q, 1 + 2q, ...; in between its cut-off falls by one a step.
+    greedy_slots, subset_window, pool_window, pool_order, greedy_worker
+        As in :class:`BR0`.
+    grow : bool
+        Score a set as growing with the horizon, ``S + h*|Q|`` in place of S at h [ours].
+
+    Raises
+    ------
+    InputError
+        If an option is out of range or `predictor` cannot predict.
+    """
+
+    loop = "br-h"
+
+    def __init__(
+        self,
+        H: int = 80,
+        gamma: float = 0.9,
+        alpha: float = 1.0,
+        beta: float | None = None,
+        predictor: Any = "oracle",
+        refresh: int = 1,
+        greedy_slots: int | None = None,
+        subset_window: int = 4,
+        pool_window: int = 1024,
+        pool_order: Literal["arrival", "longest"] = "arrival",
+        greedy_worker: Literal["free-slots", "least-load"] = "free-slots",
+        grow: bool = False,
+    ) -> None:
+        super().__init__(greedy_slots, subset_window, pool_window, pool_order, greedy_worker)
+        self.H = integer(H, "H", 0, 2**16)
+        self.gamma = real(gamma, "gamma", positive=True)
+        if self.gamma > 1:
+            raise InputError(f"gamma must be <= 1, got {self.gamma:g}")
+        self.alpha = real(alpha, "alpha", positive=True)
+        self.beta = None if beta is None else real(beta, "beta", positive=True)
+        if isinstance(predictor, str):
+            if predictor != "oracle":
+                raise InputError(
+                    f'predictor must be "oracle" or a predictor object, got {predictor!r}; '
+                    "fit the others, e.g. predictors.Survival.fit(training_part)"
+                )
+            predictor = Oracle()
+        elif not isinstance(predictor, Oracle) and not callable(getattr(predictor, "predict", None)):
+            raise InputError(f"a predictor needs the method predict, {type(predictor).__name__} has none")
+        self.predictor = predictor
+        self.refresh = integer(refresh, "refresh", 1)
+        self.grow = bool(grow)
+        self._last: tuple[Int64Array, Int64Array] = (np.empty(0, np.int64), np.empty(0, np.int64))
+
+    def attach(self, inst: Instance) -> None:
+        """Let a clairvoyant predictor learn the instance that will be simulated, and forget earlier predictions."""
+        self._last = (np.empty(0, np.int64), np.empty(0, np.int64))
+        if isinstance(self.predictor, Oracle):
+            self.predictor.attach(inst)
+
+    def params(self, workers: int, limited: bool) -> Any:
+        """Options and scratch space of the compiled rule."""
+        from .kernels.br import brh_params
+
+        return brh_params(
+            workers,
+            self._options(workers)
+            | {
+                "horizon": self.H,
+                "gamma": self.gamma,
+                "alpha": self.alpha,
+                "beta": float(workers) if self.beta is None else self.beta,
+                "grow": self.grow,
+            },
         )
-        return f"BR0({', '.join(options)})"
+
+    def cutoffs(self, index: Int64Array, age: Int64Array, prompt: Int64Array, key: Int64Array) -> Int64Array:
+        """Integer cut-offs of requests by the predictor; see :func:`balanceroute_opt.predictors.cutoffs`."""
+        return cutoffs(self.predictor, index, age, prompt, key, self.H)
+
+    def route(self, view: View) -> tuple[Int64Array, Int64Array]:
+        """Decide on a view by the same compiled rule as a simulation; see :meth:`BR0.route`.
+
+        The view needs its active `requests`. With ``refresh > 1`` the router remembers its predictions from call to
+        call, by request index.
+        """
+        from .kernels.br import brh_decide, project
+
+        active = view.requests
+        if len(active) != int(view.active.sum()):
+            raise InputError(
+                f"BR-H needs the active requests: the view counts {int(view.active.sum())} and names {len(active)}"
+            )
+        params = self._scratch(view)
+        project(active.worker, active.prompt + active.age, self._view_cutoffs(view), params.projected)
+        free, room = view.free.copy(), view.room.copy()
+        return self._admissions(view, lambda pool, i, g: brh_decide(free, room, pool, params, i, g))
+
+    def _view_cutoffs(self, view: View) -> Int64Array:
+        active = view.requests
+        due = (active.age - 1) % self.refresh == 0
+        result = np.empty(len(active), np.int64)
+        if not due.all():
+            known, end = self._last
+            at = np.minimum(np.searchsorted(known, active.index), max(len(known) - 1, 0))
+            found = known[at] == active.index if len(known) else np.zeros(len(active), np.bool_)
+            due |= ~found
+            kept = np.flatnonzero(~due)
+            result[kept] = np.clip(end[at[kept]] - view.step, 1, self.H + 1)
+        asked = np.flatnonzero(due)
+        if len(asked):
+            columns = (active.index, active.age, active.prompt, active.key)
+            result[asked] = self.cutoffs(*(column[asked] for column in columns))
+        if self.refresh > 1:
+            # A cut-off of H + 1, no end in sight, stays what it is until the next prediction.
+            end = np.where(result > self.H, 2**62, view.step + result)
+            order = np.argsort(active.index)
+            self._last = (active.index[order], end[order])
+        return result
 
 
 def choice(value: Any, what: str, options: tuple[str, ...]) -> Any:

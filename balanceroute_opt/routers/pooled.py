@@ -12,7 +12,7 @@ from ..instance import Cluster
 if TYPE_CHECKING:
     from .view import View
 
-__all__ = ["LPT", "LeastKV"]
+__all__ = ["LPT", "TRTLLM", "LeastKV"]
 
 
 class LeastKV:
@@ -61,3 +61,37 @@ class LPT(LeastKV):
     """
 
     longest = True
+
+
+class TRTLLM:
+    """TensorRT-LLM's attention-DP balance.
+
+    The ``min(pool, free slots)`` oldest requests are placed below a common cap ``E = max(ceil((active + new)/G), max_g
+    active)``: longest prompt first (ties older) onto the worker with fewest (tokens, requests, index) that is below the
+    cap and has a free slot. Work-conserving up to the cap. Source: TensorRT-LLM, attention DP request balancing.
+    """
+
+    mode: Literal["pooled"] = "pooled"
+    loop = "trtllm-adp"
+
+    def pool(self, cluster: Cluster) -> tuple[bool, int]:
+        """Order of the pool, and how much of its front the rule looks at."""
+        return False, 1
+
+    def params(self, workers: int, limited: bool) -> None:
+        """The compiled rule has no options."""
+
+    def route(self, view: View) -> tuple[Int64Array, Int64Array]:
+        """Decide on a view by the same compiled rule as a simulation; see :meth:`BR0.route`."""
+        from .kernels.live import filled_pool
+        from .kernels.pooled import trtllm_decide
+
+        load, active, free, room = (c.copy() for c in (view.load, view.active, view.free, view.room))
+        most = min(len(view.pool), int(free.sum()))
+        requests, workers = np.empty(most, np.int64), np.empty(most, np.int64)
+        pool = filled_pool(view.pool.prompt, False, 1)
+        number = trtllm_decide(load, active, free, room, pool, requests, workers)
+        return view.pool.index[requests[:number]], workers[:number]
+
+    def __repr__(self) -> str:
+        return "TRTLLM()"

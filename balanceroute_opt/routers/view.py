@@ -86,6 +86,11 @@ class View:
         Prompts of the waiting requests, oldest first (pooled routers); their index is their position.
     queued, queued_tokens : array_like of int, shape (G,), optional
         Requests bound to each worker that wait there, and the sum of their prompts (immediate routers).
+    blocks, queued_blocks : array_like of int, shape (G,), optional
+        KV blocks of 16 tokens of the active and of the queued requests; by default those of one request each,
+        ``ceil(load / 16)`` and ``ceil(queued_tokens / 16)``.
+    own : array_like of int, shape (G,), optional
+        Requests that this router has sent to each worker and that did not end; by default ``active + queued``.
     requests : ActiveView, optional
         The active requests; needed by BR-H only.
     kv_capacity : int, optional
@@ -114,11 +119,14 @@ class View:
     __slots__ = (
         "_details",
         "active",
+        "blocks",
         "free",
         "kv_capacity",
         "load",
+        "own",
         "pool",
         "queued",
+        "queued_blocks",
         "queued_tokens",
         "room",
         "slots",
@@ -132,6 +140,9 @@ class View:
     room: Int64Array
     queued: Int64Array
     queued_tokens: Int64Array
+    blocks: Int64Array
+    queued_blocks: Int64Array
+    own: Int64Array
     pool: PoolView
 
     def __init__(
@@ -143,6 +154,9 @@ class View:
         *,
         queued: ArrayLike | None = None,
         queued_tokens: ArrayLike | None = None,
+        blocks: ArrayLike | None = None,
+        queued_blocks: ArrayLike | None = None,
+        own: ArrayLike | None = None,
         requests: ActiveView | None = None,
         kv_capacity: int | None = None,
         step: int = 0,
@@ -155,9 +169,16 @@ class View:
         self.slots = integer(slots, "slots", 1)
         zero = np.zeros(workers, np.int64)
         self.active = integers(active, "active", 0, self.slots)
+        if len(self.active) != workers:
+            raise InputError(f"active has {len(self.active)} entries, load has {workers}")
         self.queued = integers(zero if queued is None else queued, "queued", 0, 2**61)
         self.queued_tokens = integers(zero if queued_tokens is None else queued_tokens, "queued_tokens", 0, 2**61)
-        for name in ("active", "queued", "queued_tokens"):
+        self.blocks = integers(-(-self.load // 16) if blocks is None else blocks, "blocks", 0, 2**61)
+        self.queued_blocks = integers(
+            -(-self.queued_tokens // 16) if queued_blocks is None else queued_blocks, "queued_blocks", 0, 2**61
+        )
+        self.own = integers(self.active + self.queued if own is None else own, "own", 0, 2**61)
+        for name in ("active", "queued", "queued_tokens", "blocks", "queued_blocks", "own"):
             if len(getattr(self, name)) != workers:
                 raise InputError(f"{name} has {len(getattr(self, name))} entries, load has {workers}")
         self.kv_capacity = None if kv_capacity is None else integer(kv_capacity, "kv_capacity", 1, 2**53)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._validate import frozen, real
-from ..errors import RouterError
+from ..errors import InputError, RouterError
 from ..instance import Cluster, Instance, require_fit
 from ..metrics import StepSeries
 from ..routers import make
@@ -85,6 +85,10 @@ def simulate(
     name, rule = make(router)
     rng = np.random.default_rng(seed)
     compiled = getattr(rule, "loop", None) in LOOPS
+    if live and staleness > 0 and getattr(rule, "loop", None) == "br-h":
+        raise InputError("live=True shows br-h the true ages, so it cannot be combined with staleness > 0")
+    if hasattr(rule, "attach"):
+        rule.attach(inst)
     longest, window = rule.pool(cluster) if compiled and rule.mode == "pooled" and not live else (False, 1)
     s = make_state(
         inst,
@@ -98,8 +102,13 @@ def simulate(
     chunks: list[StepLog] = []
     calls: list[float] | None = None
     if compiled and not live:
-        params = rule.params(cluster.workers, s.limited)
-        loop = LOOPS[rule.loop]
+        if rule.loop == "br-h":
+            from .projection import EXTERNAL, brh_state
+
+            params = brh_state(rule, s, inst)
+            loop = _predicted(rule, inst) if params.projection.kind == EXTERNAL else LOOPS[rule.loop]
+        else:
+            params, loop = rule.params(cluster.workers, s.limited), LOOPS[rule.loop]
         status = LOG_FULL
         while status == LOG_FULL:
             status = loop(s, params, rng)
@@ -131,6 +140,31 @@ def simulate(
     if status != DONE:
         raise AssertionError(f"step loop ended with status {status}")
     return _finished(s, chunks, inst, cluster, name, seed, staleness, bool(optimistic), calls)
+
+
+def _predicted(rule: Any, inst: Instance) -> Callable[[Any, Any, Any], int]:
+    """The loop of BR-H with a predictor that is a Python object: asked once a step for all requests that are due."""
+    from .kernel import DECIDE, begin_step, finish_step
+    from .loops import decide_brh
+    from .projection import due_requests
+    from .state import STEP
+
+    keys = np.full(len(inst), -1, np.int64) if inst.key is None else inst.key
+
+    def loop(s: Any, params: Any, rng: Any) -> int:
+        status = begin_step(s)
+        while status == DECIDE:
+            due = due_requests(s, params.projection)
+            if len(due):
+                age, index = s.counts[STEP] - s.start[due], s.origin[due]
+                params.projection.cutoff[due] = rule.cutoffs(index, age, s.prompt[due], keys[index])
+            decide_brh(s, params)
+            status = finish_step(s)
+            if status == DECIDE:
+                status = begin_step(s)
+        return int(status)
+
+    return loop
 
 
 def _drain(s: Any, chunks: list[Any]) -> None:
@@ -200,6 +234,8 @@ class _Driver:
         )
         self.queued = _locked(s.seen_queued if stale else s.queued)
         self.queued_tokens = _locked(s.seen_tokens if stale else s.queued_tokens)
+        self.blocks = _locked(s.seen_blocks if stale else s.blocks)
+        self.queued_blocks = _locked(s.seen_queued_blocks if stale else s.queued_blocks)
 
     def view(self, pool: PoolView) -> View:
         from .state import STEP, TIME
@@ -215,6 +251,9 @@ class _Driver:
             room=frozen(s.capacity - s.load),
             queued=self.queued,
             queued_tokens=self.queued_tokens,
+            blocks=self.blocks,
+            queued_blocks=self.queued_blocks,
+            own=s.active + s.queued if s.immediate else self.active,
             pool=pool,
             slots=s.slots,
             kv_capacity=self.capacity,

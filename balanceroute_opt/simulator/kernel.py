@@ -130,6 +130,7 @@ def copy_view(s):
     stale = s.staleness > 0
     for g in range(s.workers):
         s.work_load[g] = s.seen_load[g] if stale else s.load[g]
+        s.work_active[g] = s.seen_active[g] if stale else s.active[g]
         s.work_free[g] = s.slots - s.active[g]
         s.work_room[g] = s.capacity - s.load[g]
 
@@ -150,6 +151,7 @@ def enqueue(s, i, g):
     if s.staleness > 0 and s.optimistic:
         s.seen_queued[g] += 1
         s.seen_tokens[g] += s.prompt[i]
+        s.seen_queued_blocks[g] += (s.prompt[i] + BLOCK - 1) // BLOCK
 
 
 @njit(cache=True)
@@ -277,6 +279,8 @@ def _refresh(s):
         s.seen_active[g] = s.active[g]
         s.seen_queued[g] = s.queued[g]
         s.seen_tokens[g] = s.queued_tokens[g]
+        s.seen_blocks[g] = s.blocks[g]
+        s.seen_queued_blocks[g] = s.queued_blocks[g]
 
 
 @njit(cache=True)

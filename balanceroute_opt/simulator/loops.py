@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from numba import njit
 
-from ..routers.kernels.br import br0_decide
+from ..routers.kernels.br import br0_decide, brh_decide
 from ..routers.kernels.immediate import bind_request
-from ..routers.kernels.pooled import least_kv_decide
+from ..routers.kernels.pooled import least_kv_decide, trtllm_decide
 from .kernel import DECIDE, admit_all, admit_queued, begin_step, copy_view, enqueue, finish_step, waiting
+from .projection import add_admissions, advance_projection, show_projection
 from .state import BOUND, NEXT
 
 
@@ -19,6 +20,30 @@ def run_br0(s, p, rng):
         if waiting(s):
             copy_view(s)
             admit_all(s, br0_decide(s.work_load, s.work_free, s.work_room, s.pool, p, s.out_request, s.out_worker))
+        status = finish_step(s)
+        if status == DECIDE:
+            status = begin_step(s)
+    return status
+
+
+@njit(cache=True)
+def decide_brh(s, p):
+    """One step of BR-H between begin_step and finish_step."""
+    advance_projection(s, p.projection, p.rule.horizon)
+    if waiting(s):
+        copy_view(s)
+        show_projection(s, p.projection, p.rule.projected)
+        number = brh_decide(s.work_free, s.work_room, s.pool, p.rule, s.out_request, s.out_worker)
+        add_admissions(s, p.projection, number)
+        admit_all(s, number)
+
+
+@njit(cache=True)
+def run_brh(s, p, rng):
+    """As run_br0, with projected loads; for predictors that are compiled."""
+    status = begin_step(s)
+    while status == DECIDE:
+        decide_brh(s, p)
         status = finish_step(s)
         if status == DECIDE:
             status = begin_step(s)
@@ -43,17 +68,42 @@ def run_least_kv(s, p, rng):
 
 
 @njit(cache=True)
-def run_immediate(s, p, rng):
-    """As run_br0, for the rules that bind every request when it becomes visible."""
+def run_trtllm(s, p, rng):
+    """As run_br0, for TensorRT-LLM's balance."""
     status = begin_step(s)
     while status == DECIDE:
-        stale = s.staleness > 0
-        load = s.seen_load if stale else s.load
-        active = s.seen_active if stale else s.active
-        queued = s.seen_queued if stale else s.queued
-        tokens = s.seen_tokens if stale else s.queued_tokens
+        if waiting(s):
+            copy_view(s)
+            number = trtllm_decide(
+                s.work_load, s.work_active, s.work_free, s.work_room, s.pool, s.out_request, s.out_worker
+            )
+            admit_all(s, number)
+        status = finish_step(s)
+        if status == DECIDE:
+            status = begin_step(s)
+    return status
+
+
+@njit(cache=True)
+def run_immediate(s, p, rng):
+    """As run_br0, for the rules that bind every request when it becomes visible."""
+    stale = s.staleness > 0
+    load = s.seen_load if stale else s.load
+    active = s.seen_active if stale else s.active
+    queued = s.seen_queued if stale else s.queued
+    tokens = s.seen_tokens if stale else s.queued_tokens
+    blocks = s.seen_blocks if stale else s.blocks
+    queued_blocks = s.seen_queued_blocks if stale else s.queued_blocks
+    own = s.work_active
+    status = begin_step(s)
+    while status == DECIDE:
+        for g in range(s.workers):
+            own[g] = s.active[g] + s.queued[g]
         for i in range(s.counts[BOUND], s.counts[NEXT]):
-            enqueue(s, i, bind_request(p, load, active, queued, tokens, s.counts[BOUND], rng))
+            bound = s.counts[BOUND]
+            g = bind_request(p, load, active, queued, tokens, blocks, queued_blocks, own, s.capacity, bound, rng)
+            own[g] += 1
+            enqueue(s, i, g)
         admit_queued(s)
         status = finish_step(s)
         if status == DECIDE:
@@ -61,4 +111,10 @@ def run_immediate(s, p, rng):
     return status
 
 
-LOOPS = {"br-0": run_br0, "least-kv": run_least_kv, "immediate": run_immediate}
+LOOPS = {
+    "br-0": run_br0,
+    "br-h": run_brh,
+    "least-kv": run_least_kv,
+    "trtllm-adp": run_trtllm,
+    "immediate": run_immediate,
+}

@@ -73,6 +73,8 @@ class State(NamedTuple):
     seen_active: Int64Array
     seen_queued: Int64Array
     seen_tokens: Int64Array
+    seen_blocks: Int64Array
+    seen_queued_blocks: Int64Array
     # sub-block phases of the requests on each worker, for rules that count KV blocks of 16 tokens
     phase: Int64Array
     blocks: Int64Array
@@ -97,6 +99,7 @@ class State(NamedTuple):
     out_request: Int64Array
     out_worker: Int64Array
     work_load: Int64Array
+    work_active: Int64Array
     work_free: Int64Array
     work_room: Int64Array
     pool: Pool
@@ -162,6 +165,8 @@ def make_state(
         seen_active=zeros(workers),
         seen_queued=zeros(workers),
         seen_tokens=zeros(workers),
+        seen_blocks=zeros(workers),
+        seen_queued_blocks=zeros(workers),
         phase=zeros(16 * workers),
         blocks=zeros(workers),
         queued_blocks=zeros(workers),
@@ -180,6 +185,7 @@ def make_state(
         out_request=none(most_active),
         out_worker=none(most_active),
         work_load=zeros(workers),
+        work_active=zeros(workers),
         work_free=zeros(workers),
         work_room=zeros(workers),
         pool=make_pool(0 if immediate else n, longest, window),

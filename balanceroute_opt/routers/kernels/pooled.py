@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit
 
 from .pool import HEAD, TAIL, pool_take
@@ -41,4 +42,49 @@ def least_kv_decide(load, free, room, pool, limited, out_request, out_worker):
         free[g] -= 1
         room[g] -= s
         slots -= 1
+    return number
+
+
+@njit(cache=True)
+def trtllm_decide(load, active, free, room, pool, out_request, out_worker):
+    """TensorRT-LLM's attention-DP balance: the oldest that fit the slots, longest first, below a common cap."""
+    workers = len(load)
+    slots = busiest = requests = 0
+    for g in range(workers):
+        slots += free[g]
+        requests += active[g]
+        busiest = max(busiest, active[g])
+    head = pool.counts[HEAD]
+    new = min(slots, pool.counts[TAIL] - head)
+    cap = max(-(-(requests + new) // workers), busiest)
+    # Stable on the negated prompts: longest first, ties older.
+    order = np.argsort(-pool.prompt[head : head + new], kind="mergesort")
+    taken = np.zeros(new, np.bool_)
+    number = 0
+    for position in order:
+        s = pool.prompt[head + position]
+        best = -1
+        for g in range(workers):
+            if active[g] >= cap or free[g] == 0 or s > room[g]:
+                continue
+            if best < 0 or load[g] < load[best] or (load[g] == load[best] and active[g] < active[best]):
+                best = g
+        if best < 0:
+            continue
+        out_request[number] = pool.request[head + position]
+        out_worker[number] = best
+        number += 1
+        taken[position] = True
+        load[best] += s
+        active[best] += 1
+        free[best] -= 1
+        room[best] -= s
+    # Close the gaps from the back, so that what stays keeps its order.
+    keep = head + new
+    for position in range(new - 1, -1, -1):
+        if not taken[position]:
+            keep -= 1
+            pool.request[keep] = pool.request[head + position]
+            pool.prompt[keep] = pool.prompt[head + position]
+    pool.counts[HEAD] = keep
     return number
