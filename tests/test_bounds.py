@@ -11,7 +11,7 @@ import pytest
 import balanceroute_opt as bro
 from balanceroute_opt import Cluster, InputError, Instance, StepTime
 
-PLACEMENT = ("fluid", "item")
+PLACEMENT = ("fluid", "item", "pigeonhole", "migration")
 SCHEDULE = ("fluid",)
 WINDOWS = ({}, {"max_wait": 2}, {"latest": True})
 
@@ -84,6 +84,104 @@ def test_idle_steps_cost_nothing():
     bound = bro.placement_bound(inst, Cluster(workers=3, slots=1), inst.release, method="fluid")
     assert bound.value == 2 + 2 + 3  # ceil(4/3) + ceil(6/3) + ceil(7/3)
     assert bro.placement_bound(inst, Cluster(workers=3, slots=1), inst.release, method="item").value == 17
+
+
+def test_pigeonhole_by_hand():
+    # One step, G = 2, loads 9 8 7 2 1; W/G = 13.5. Two of 9 8 7 share a worker: 15. Three of all five: 1 + 2 + 7 = 10.
+    inst = Instance(release=[0] * 5, prompt=[9, 8, 7, 2, 1], output=[1] * 5)
+    assert bro.placement_bound(inst, Cluster(2, 5), [0] * 5, method="item").value == 14
+    assert bro.placement_bound(inst, Cluster(2, 5), [0] * 5, method="pigeonhole").value == 15
+    # Slots, B = 3: beside 30 sit at least 5 - 3 - 1 = 1 of the others: 30 + 1.
+    inst = inst.replace(prompt=[30, 8, 7, 2, 1])
+    assert bro.placement_bound(inst, Cluster(2, 5), [0] * 5, method="pigeonhole").value == 30
+    assert bro.placement_bound(inst, Cluster(2, 3), [0] * 5, method="pigeonhole").value == 31
+
+
+def test_migration_by_hand():
+    # One step, G = 2, loads 5 5 4 4 4: W/G = 11, two of 5 5 4 share a worker (9), three of all (12): 12 it is.
+    inst = Instance(release=[0] * 5, prompt=[5, 5, 4, 4, 4], output=[1] * 5)
+    assert bro.placement_bound(inst, Cluster(2, 5), [0] * 5, method="pigeonhole").value == 12
+    # Loads 7 7 6 6: W/G = 13 = 7 + 6; loads 9 5 5 5: W/G = 12, pairs 10, and best is 9 + 5 = 14 or 5 + 5 + 5 = 15.
+    inst = Instance(release=[0] * 4, prompt=[9, 5, 5, 5], output=[1] * 4)
+    bound = bro.placement_bound(inst, Cluster(2, 4), [0] * 4, method="migration")
+    assert bound.value == 14
+    assert bound.certificate["data"]["raised"] == [[0, 14]]
+    assert bro.placement_bound(inst, Cluster(2, 4), [0] * 4, method="pigeonhole").value == 12
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_migration_equals_enumeration_step_by_step(seed):
+    rng = np.random.default_rng(seed)
+    n, workers = int(rng.integers(1, 8)), int(rng.integers(1, 4))
+    slots = int(rng.integers(-(-n // workers), n + 1))
+    inst = Instance(rng.integers(0, 3, n), rng.integers(1, 30, n), rng.integers(1, 5, n))
+    expected = 0
+    for k in range(int((inst.release + inst.output).max())):
+        loads = [
+            int(s + k - t) for s, t, o in zip(inst.prompt, inst.release, inst.output, strict=True) if t <= k < t + o
+        ]
+        maxima = []
+        for worker in itertools.product(range(workers), repeat=len(loads)):
+            per = [[w for w, g in zip(loads, worker, strict=True) if g == h] for h in range(workers)]
+            if max(len(p) for p in per) <= slots:
+                maxima.append(max(sum(p) for p in per))
+        expected += min(maxima)
+    cluster = Cluster(workers, slots)
+    bound = bro.placement_bound(inst, cluster, inst.release, method="migration")
+    assert bound.value == expected
+    assert bro.verify(inst, cluster, bound.certificate) == expected
+    # A search that is cut off proves less, never more.
+    short = bro.placement_bound(inst, cluster, inst.release, method="migration", node_limit=2)
+    assert bro.verify(inst, cluster, short.certificate) == short.value <= expected
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_search_agrees_with_enumeration_of_subsets(seed):
+    from balanceroute_opt.oracles import _partition
+
+    rng = np.random.default_rng(seed)
+    n, workers = int(rng.integers(4, 12)), int(rng.integers(2, 5))
+    slots = int(rng.integers(-(-n // workers), n + 1))
+    items = np.sort(rng.integers(1, 40, n))[::-1].copy()
+    states = {tuple([(0, 0)] * workers)}  # (load, count) of each worker, sorted: all placements
+    for w in items.tolist():
+        states = {
+            tuple(sorted((*s[:g], (s[g][0] + w, s[g][1] + 1), *s[g + 1 :])))
+            for s in states
+            for g in range(workers)
+            if s[g][1] < slots
+        }
+    best = min(max(load for load, _ in s) for s in states)
+    assert _partition.packs(items, workers, slots, best, 10**6)[0] == _partition.FEASIBLE
+    assert _partition.packs(items, workers, slots, best - 1, 10**6)[0] == _partition.INFEASIBLE
+    low = max(-(-int(items.sum()) // workers), int(items[0]))
+    assert best <= _partition.spread(items, workers, slots, low)
+    assert _partition.least_maximum(items, workers, slots, low, int(items.sum()), 10**6)[0] == best
+
+
+def test_dear_proofs_are_dropped(monkeypatch):
+    rng = np.random.default_rng(5)
+    n = 60
+    inst = Instance(rng.integers(0, 40, n), rng.lognormal(6, 1, n).astype(int) + 1, rng.integers(5, 20, n))
+    cluster = Cluster(8, n)
+    values = [bro.placement_bound(inst, cluster, inst.release, method=m).value for m in PLACEMENT]
+    assert values == sorted(values)
+    assert values[-1] > values[-2]
+    monkeypatch.setattr("balanceroute_opt.oracles.bounds._VERIFIED_NODES", 20)
+    less = bro.placement_bound(inst, cluster, inst.release, method="migration")
+    assert values[-2] <= less.value < values[-1]
+    assert bro.verify(inst, cluster, less.certificate) == less.value
+
+
+def test_bounds_of_a_trace(traces):
+    inst = bro.read_trace(traces / "azure_2023_conv.csv.gz").head(1500).to_step_clock(0.05)
+    cluster = Cluster(8, 200)
+    values = []
+    for method in PLACEMENT:
+        bound = bro.placement_bound(inst, cluster, inst.release, method=method)
+        assert bro.verify(inst, cluster, bound.certificate) == bound.value
+        values.append(bound.value)
+    assert values == sorted(values)
 
 
 def test_schedule_by_hand():

@@ -153,6 +153,52 @@ TAMPERED = {
 }
 
 
+# One step, two workers, loads 9 5 5 5: pigeonhole 12, optimum 14 (test_bounds.py).
+RAISED = {
+    "value too high": [[0, 15]],
+    "value far too high": [[0, 2**62]],
+    "value huge": [[0, 10**5000]],
+    "a step twice": [[0, 14], [0, 14]],
+    "an idle step": [[0, 14], [1, 1]],
+    "a negative step": [[-1, 14]],
+    "a float": [[0, 14.0]],
+    "a bool": [[False, 14]],
+    "one number": [[0]],
+    "three numbers": [[0, 14, 1]],
+    "no pair": [0, 14],
+    "a string": "[[0, 14]]",
+    "null": None,
+    "nothing raised": [],
+    "raised less than claimed": [[0, 13]],
+}
+
+
+@pytest.mark.parametrize("raised", RAISED.values(), ids=RAISED.keys())
+def test_tampered_migration_certificates_are_refused(raised):
+    inst, cluster = Instance([0] * 4, [9, 5, 5, 5], [1] * 4), Cluster(2, 4)
+    certificate = bro.placement_bound(inst, cluster, [0] * 4, method="migration").certificate
+    assert bro.verify(inst, cluster, certificate) == 14
+    certificate["data"]["raised"] = raised
+    with pytest.raises(CertificateError):
+        bro.verify(inst, cluster, certificate)
+
+
+def test_searches_of_a_certificate_are_limited(monkeypatch):
+    rng = np.random.default_rng(0)
+    inst, cluster = Instance([0] * 40, rng.integers(1000, 9999, 40), [1] * 40), Cluster(5, 40)
+    certificate = bro.placement_bound(inst, cluster, [0] * 40, method="pigeonhole").certificate
+    hopeless = certificate | {"kind": "migration", "claim": 0}
+    hopeless["data"] = certificate["data"] | {"raised": [[0, certificate["claim"] + 1]]}
+    monkeypatch.setattr("balanceroute_opt.certificates.verifier._MAX_NODES", 1000)
+    with pytest.raises(CertificateError, match=r"more than 1000 nodes|can be placed below"):
+        bro.verify(inst, cluster, hopeless)
+    many = Instance([0] * 300, [1] * 300, [1] * 300)
+    certificate = bro.placement_bound(many, cluster.replace(slots=60), [0] * 300, method="migration").certificate
+    certificate["data"]["raised"] = [[0, 61]]
+    with pytest.raises(CertificateError, match="more than 256 active requests"):
+        bro.verify(many, cluster.replace(slots=60), certificate)
+
+
 def hair_above(claim):
     numerator, denominator = (int(x) * 10**40 for x in claim.split("/"))
     return f"{numerator + 1}/{denominator}"

@@ -15,6 +15,7 @@ import sys
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from itertools import accumulate
 from typing import Any
 
 from ..errors import CertificateError
@@ -24,6 +25,8 @@ from .format import fields, header, read_certificate, show
 __all__ = ["verify"]
 
 _LAST_STEP = 2**62
+_MAX_NODES = 5 * 10**6  # of all searches of one certificate
+_MAX_ITEMS = 256  # of one search: the depth of its recursion
 
 
 def verify(inst: Instance, cluster: Cluster, certificate: dict[str, Any] | str | os.PathLike[str]) -> int | float:
@@ -164,6 +167,100 @@ def _placement_item(inst: Instance, cluster: Cluster, data: Any) -> int:
     return proved
 
 
+def _pigeonhole(cluster: Cluster, offsets: list[int], total: int, first: int, end: int) -> list[int]:
+    """The pigeonhole bound (section 7) of each step of a stretch.
+
+    Every form of it is a sum of loads, so it is a line in k: the sum of their offsets, and their number times k.
+    """
+    G, n = cluster.workers, len(offsets)
+    lines = [(1, offsets[-1])]
+    for q in range(1, (n - 1) // G + 1):  # two of G + 1 requests share a worker, three of 2*G + 1, ...
+        smallest = n - (q * G + 1)
+        lines.append((q + 1, sum(offsets[smallest : smallest + q + 1])))
+    others = max(0, n - (G - 1) * cluster.slots - 1)  # even if all other workers are full
+    lines.append((others + 1, offsets[-1] + sum(offsets[:others])))
+    return [max(-((total + n * k) // -G), *(s + m * k for m, s in lines)) for k in range(first, end)]
+
+
+def _placement_pigeonhole(inst: Instance, cluster: Cluster, data: Any) -> int:
+    """The pigeonhole bound, summed over steps."""
+    (start,) = fields(data, ("start",), "data")
+    stretches = _stretches(inst, cluster, _starts(inst, start))
+    return sum(sum(_pigeonhole(cluster, offsets, total, a, b)) for a, b, offsets, total in stretches)
+
+
+def _placement_migration(inst: Instance, cluster: Cluster, data: Any) -> int:
+    """The pigeonhole bound, and in the steps named in ``raised`` a higher value that a search proves.
+
+    No placement of the step's loads has a maximum of value - 1: every branch of :func:`_fits` ends.
+    """
+    start, raised = fields(data, ("start", "raised"), "data")
+    if not isinstance(raised, list):
+        raise CertificateError(f"data.raised must be a list, got {show(raised)}")
+    values: dict[int, int] = {}
+    for j, pair in enumerate(raised):
+        step, value = _integers(pair, f"data.raised[{j}]", 2, 0, 2**63)
+        if step in values:
+            raise CertificateError(f"data.raised[{j}] names step {step} a second time")
+        values[step] = value
+    proved, nodes = 0, [_MAX_NODES]
+    for first, end, offsets, total in _stretches(inst, cluster, _starts(inst, start)):
+        for k, bound in zip(range(first, end), _pigeonhole(cluster, offsets, total, first, end), strict=True):
+            value = values.pop(k, bound)
+            if value > bound:
+                if len(offsets) > _MAX_ITEMS:
+                    raise CertificateError(f"data.raised: step {k} has more than {_MAX_ITEMS} active requests")
+                loads = [offset + k for offset in reversed(offsets)]
+                if _fits(loads, cluster.workers, cluster.slots, value - 1, nodes):
+                    raise CertificateError(f"data.raised: step {k} can be placed below {show(value)} tokens")
+            proved += max(value, bound)
+    if values:
+        raise CertificateError(f"data.raised names step {next(iter(values))}, in which nothing is active")
+    return proved
+
+
+def _fits(loads: list[int], workers: int, slots: int, limit: int, nodes: list[int]) -> bool:
+    """Whether the loads (descending) can be placed with no worker above `limit`, by trying everything.
+
+    One worker holds the largest load, and some set of smaller ones with it. The set must leave no more
+    room than all workers have to spare; and if a further load still fits, moving it there does no harm,
+    so only sets into which none fits need a look.
+    """
+    if not loads:
+        return True
+    spare = workers * limit - sum(loads)
+    elsewhere = (workers - 1) * slots  # slots of the other workers
+    if spare < 0 or len(loads) > elsewhere + slots:
+        return False
+    n, prefix = len(loads), [0, *accumulate(loads)]
+
+    def extend(chosen: list[int], total: int) -> bool:
+        nodes[0] -= 1
+        if nodes[0] < 0:
+            raise CertificateError(f"the searches need more than {_MAX_NODES} nodes")
+        room = slots - len(chosen)
+        before = 0
+        if room:
+            for j in range(chosen[-1] + 1, n):
+                if total + prefix[min(j + room, n)] - prefix[j] < limit - spare:
+                    break  # even the largest ones left leave too much room
+                if j - len(chosen) > elsewhere:
+                    break  # too many loads were passed over
+                if total + loads[j] > limit or loads[j] == before:
+                    continue
+                if extend([*chosen, j], total + loads[j]):
+                    return True
+                before = loads[j]
+        if total < limit - spare:
+            return False
+        rest = [load for j, load in enumerate(loads) if j not in chosen]
+        if room and rest and total + rest[-1] <= limit:
+            return False
+        return _fits(rest, workers - 1, slots, limit, nodes)
+
+    return loads[0] <= limit and extend([0], loads[0])
+
+
 # Schedule (P2): the starts lie in windows
 
 
@@ -214,5 +311,7 @@ def _coefficients(cluster: Cluster) -> tuple[float, float, float]:
 _PROOFS: dict[tuple[str, str], Callable[[Instance, Cluster, Any], int | Fraction]] = {
     ("placement", "fluid"): _placement_fluid,
     ("placement", "item"): _placement_item,
+    ("placement", "pigeonhole"): _placement_pigeonhole,
+    ("placement", "migration"): _placement_migration,
     ("schedule", "fluid"): _schedule_fluid,
 }

@@ -5,11 +5,12 @@ All of them hold with a KV capacity too, which only takes placements away.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from .._validate import Int64Array, frozen, integer, integers
 from ..certificates import Bound
@@ -17,14 +18,21 @@ from ..errors import InputError
 from ..instance import MAX_STEP, Cluster, Instance, require_fit, require_step_clock
 from ..schedule import active_steps
 
-__all__ = ["given_starts", "placement_bound", "schedule_bound", "start_windows"]
+__all__ = ["StepBounds", "given_starts", "placement_bound", "schedule_bound", "start_windows", "step_bounds"]
 
-_PLACEMENT = ("fluid", "item")
+PlacementMethod = Literal["fluid", "item", "pigeonhole", "migration"]
+
+_PLACEMENT = ("fluid", "item", "pigeonhole", "migration")
 _SCHEDULE = ("fluid",)
+_VERIFIED_NODES = 10**6  # of all searches that one certificate asks the verifier to repeat
 
 
 def placement_bound(
-    inst: Instance, cluster: Cluster, start: ArrayLike, method: Literal["fluid", "item"] = "item"
+    inst: Instance,
+    cluster: Cluster,
+    start: ArrayLike,
+    method: PlacementMethod = "pigeonhole",
+    node_limit: int = 20_000,
 ) -> Bound:
     """Lower bound on ``peak_sum`` over all placements with these starts (P1).
 
@@ -35,9 +43,15 @@ def placement_bound(
     cluster : Cluster
     start : array_like of int, shape (n,)
         ``t_i``: step of admission of each request, >= its release.
-    method : {"fluid", "item"}
-        ``fluid``: ``sum_k ceil(W_k / G)``; ``item``: ``sum_k max(ceil(W_k / G), max_i w_i(k))``, with
-        ``W_k`` the total load and ``w_i(k)`` the loads in step k [ours].
+    method : {"fluid", "item", "pigeonhole", "migration"}
+        Each is a sum over active steps k, with ``W_k`` the total load, ``w_i(k)`` the loads and ``n_k`` their
+        number, and none is below the one before [ours]. ``fluid``: ``ceil(W_k / G)``. ``item``: at least
+        the largest load. ``pigeonhole``: also, for every q with ``n_k >= q*G + 1``, the sum of the q+1 smallest among
+        the ``q*G + 1`` largest loads; and the largest load plus the sum of the ``max(0, n_k - (G-1)*B - 1)`` smallest.
+        ``migration``: the best maximum load of a partition of the step's loads onto G workers with at most
+        B each (``P||Cmax`` with cardinality), what free migration would reach, wherever a search proves it.
+    node_limit : int
+        ``migration``: most search nodes per step. A step that is not closed by then keeps what is proved.
 
     Returns
     -------
@@ -53,26 +67,81 @@ def placement_bound(
 
     Notes
     -----
-    ``O(n log n + steps)``.
+    ``O(n log n + K)`` for ``fluid`` and ``item`` with K active steps, ``O((n + K) * n_k)`` for ``pigeonhole``.
+    The value of ``migration`` is what the verifier reproduces: where all its searches together would take
+    more than a million nodes, those that gain least per node are left out.
 
     Examples
     --------
-    >>> inst = Instance(release=[0, 0, 0], prompt=[5, 2, 2], output=[1, 1, 1])
-    >>> placement_bound(inst, Cluster(workers=2, slots=2), [0, 0, 0], method="fluid").value
-    5
+    >>> inst = Instance(release=[0, 0, 0], prompt=[5, 4, 4], output=[1, 1, 1])
+    >>> cluster = Cluster(workers=2, slots=2)
+    >>> [placement_bound(inst, cluster, [0, 0, 0], method=m).value for m in ("fluid", "pigeonhole")]
+    [7, 8]
     """
-    _known(method, _PLACEMENT)
     t = given_starts(inst, cluster, start)
-    position, total, _ = _axis(inst, cluster, t)
-    peak = -(total // -cluster.workers)
-    if method == "item" and len(peak):
-        from ._kernels import largest_offset
+    values = step_bounds(inst, cluster, t, method, node_limit)
+    proof = {}
+    if method == "migration":
+        raised = np.flatnonzero(values.proof)
+        proof["raised"] = [[int(k), int(v)] for k, v in zip(values.step[raised], values.peak[raised], strict=True)]
+    return Bound.placement(inst, cluster, t, method, int(values.peak.sum()), proof)
 
-        offset = inst.prompt - position
+
+@dataclass(frozen=True)
+class StepBounds:
+    """Lower bounds on ``max_g L_g(k)`` of every active step.
+
+    Attributes
+    ----------
+    step : ndarray of int64, shape (K,)
+        The active steps.
+    peak : ndarray of int64, shape (K,), tokens
+    proof : ndarray of int64, shape (K,)
+        Nodes of the search that proves a value above ``pigeonhole``; 0 where none is needed.
+    closed : ndarray of bool, shape (K,)
+        The value is known to be the optimum of the step alone (``migration`` only; elsewhere False).
+    """
+
+    step: Int64Array
+    peak: Int64Array
+    proof: Int64Array
+    closed: NDArray[np.bool_]
+
+
+def step_bounds(
+    inst: Instance, cluster: Cluster, start: Int64Array, method: PlacementMethod, node_limit: int = 20_000
+) -> StepBounds:
+    """The terms of :func:`placement_bound`, step by step; `start` is validated by :func:`given_starts`."""
+    if method not in _PLACEMENT:
+        raise InputError(f"unknown method {method!r}; methods: {', '.join(_PLACEMENT)}")
+    nodes = integer(node_limit, "node_limit", 1)
+    steps, position, total = _axis(inst, cluster, start)
+    peak = -(total // -cluster.workers)
+    proof, closed = np.zeros(len(steps), np.int64), np.zeros(len(steps), np.bool_)
+    if method != "fluid" and len(steps):
+        from . import _kernels
+
+        offset, end = inst.prompt - position, position + inst.output
         order = np.argsort(-offset, kind="stable")
-        largest = largest_offset(order, position, position + inst.output, offset, len(peak))
-        np.maximum(peak, largest + np.arange(len(peak)), out=peak)
-    return Bound.placement(inst, cluster, t, method, int(peak.sum()), {})
+        largest = _kernels.largest_offset(order, position, end, offset, len(steps))
+        np.maximum(peak, largest + np.arange(len(steps)), out=peak)
+        if method != "item":
+            by_start, by_end = np.argsort(position, kind="stable"), np.argsort(end, kind="stable")
+            axis = (by_start, by_end, position, end, offset, cluster.workers, cluster.slots)
+            _kernels.pigeonhole(*axis, peak)
+            if method == "migration":
+                before = peak.copy()
+                proof, closed = _kernels.migration(*axis, peak, nodes)
+                _drop_dear_proofs(before, peak, proof, closed)
+    return StepBounds(steps, frozen(peak), frozen(proof), frozen(closed))
+
+
+def _drop_dear_proofs(before: Int64Array, peak: Int64Array, proof: Int64Array, closed: NDArray[np.bool_]) -> None:
+    """Undo, in place, the proofs that gain least per node beyond the verifier's budget."""
+    raised = np.flatnonzero(proof)
+    order = raised[np.argsort((before[raised] - peak[raised]) / proof[raised], kind="stable")]
+    dear = order[np.cumsum(proof[order]) > _VERIFIED_NODES]
+    peak[dear], proof[dear], closed[dear] = before[dear], 0, False
 
 
 def schedule_bound(
@@ -116,7 +185,8 @@ def schedule_bound(
     The constant ``b*W/G`` is included, as in :func:`~balanceroute_opt.decode_time`, so that the two
     compare.
     """
-    _known(method, _SCHEDULE)
+    if method not in _SCHEDULE:
+        raise InputError(f"unknown method {method!r}; methods: {', '.join(_SCHEDULE)}")
     last, words = start_windows(inst, cluster, max_wait, latest)
     c, a, b = cluster.step_time.exact()
     work = inst.work
@@ -190,7 +260,7 @@ def _window_data(max_wait: int | None, latest: ArrayLike | None) -> dict[str, ob
 
 
 def _axis(inst: Instance, cluster: Cluster, start: Int64Array) -> tuple[Int64Array, Int64Array, Int64Array]:
-    """Position of each request on the axis of active steps, total load and active requests per position."""
+    """The active steps, each request's position on their axis, and the total load of each step."""
     position, steps = active_steps(start, inst.output)
     count = len(steps)
     begin, end = position, position + inst.output
@@ -207,9 +277,4 @@ def _axis(inst: Instance, cluster: Cluster, start: Int64Array) -> tuple[Int64Arr
             f"step {steps[p]} has {active[p]} active requests, more than workers * slots = "
             f"{cluster.workers * cluster.slots}: no placement exists for these starts"
         )
-    return position, np.cumsum(offset[:-1]) + active * np.arange(count), active
-
-
-def _known(method: str, methods: tuple[str, ...]) -> None:
-    if method not in methods:
-        raise InputError(f"unknown method {method!r}; methods: {', '.join(methods)}")
+    return steps, position, np.cumsum(offset[:-1]) + active * np.arange(count)
