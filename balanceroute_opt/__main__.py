@@ -1,0 +1,10 @@
+"""``python -m balanceroute_opt``: the same as the command ``balanceroute``."""
+
+from __future__ import annotations
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,189 @@
+"""``balanceroute check``: what a saved run, a schedule or a certificate proves, without simulator and solver."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError, InvalidSchedule
+from .common import add_cluster, add_json, cluster_from, print_json, read_run_or_problem
+
+if TYPE_CHECKING:
+    from ..instance import Cluster, Instance
+    from ..schedule import Schedule
+    from ..simulator import Run
+
+__all__ = ["add"]
+
+_EPILOG = """\
+examples:
+  balanceroute check run.json
+  balanceroute check problem.json --schedule s.json --certificate c.json
+  balanceroute check proofs                    a folder that compare --certificates wrote
+"""
+_ENDING = ".instance.json.gz"
+
+
+def add(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "check",
+        help="check schedules and verify certificates",
+        description="Check a schedule against every rule of the model, compute its cost again, and verify "
+        "certificates, in exact arithmetic and with no code of simulator or solvers. Says in one sentence each what is proved.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", metavar="FILE", help="saved run, instance (.json), or folder of compare --certificates")
+    parser.add_argument("--schedule", metavar="S", help="schedule for the instance (a run has its own)")
+    parser.add_argument(
+        "--certificate", action="append", default=[], nargs="+", metavar="C", help="certificates for the instance"
+    )
+    add_cluster(parser)
+    add_json(parser)
+    parser.set_defaults(run=_check)
+
+
+def _check(args: argparse.Namespace) -> int:
+    certificates = [name for group in args.certificate for name in group]
+    folder = Path(args.file)
+    if folder.is_dir():
+        results = [_check_files(args, *files) for files in _files_in(folder, args.schedule, certificates)]
+    else:
+        results = [_check_files(args, args.file, args.schedule, certificates)]
+    if args.json:
+        print_json(results[0] if not folder.is_dir() else {"folder": args.file, "valid": True, "checks": results})
+        return 0
+    for result in results:
+        label = f"{Path(result['file']).name.removesuffix(_ENDING)}: " if folder.is_dir() else ""
+        for sentence in result["sentences"]:
+            print(label + sentence)
+    return 0
+
+
+def _files_in(folder: Path, schedule: str | None, certificates: list[str]) -> list[tuple[str, str | None, list[str]]]:
+    if schedule is not None or certificates:
+        raise InputError(f"{folder}: is a folder, which has its own schedules and certificates")
+    found: list[tuple[str, str | None, list[str]]] = []
+    for path in sorted(folder.glob(f"*{_ENDING}")):
+        stem = str(path).removesuffix(_ENDING)
+        proof = Path(f"{stem}.certificate.json.gz")
+        found.append((str(path), f"{stem}.schedule.json.gz", [str(proof)] if proof.exists() else []))
+    if not found:
+        raise InputError(f"{folder}: holds no file *{_ENDING}, as compare --certificates writes them")
+    return found
+
+
+def _check_files(args: argparse.Namespace, file: str, schedule: str | None, certificates: list[str]) -> dict[str, Any]:
+    """Check one run or instance; the plain data of the answer."""
+    from .. import read_schedule
+
+    run, inst, found, _ = read_run_or_problem(file)
+    if run is not None and schedule is not None:
+        raise InputError(f"{file}: is a run, which has its own schedule; --schedule is for instances")
+    if run is not None and any(
+        getattr(args, name) is not None for name in ("workers", "slots", "kv_capacity", "step_time")
+    ):
+        raise InputError(f"{file}: is a run, which has its own cluster")
+    if found is None and (args.workers is None or args.slots is None):
+        raise InputError(f"{file}: has no cluster; give --workers and --slots")
+    cluster = cluster_from(args, found)
+    sched = run.schedule if run is not None else None if schedule is None else read_schedule(schedule, inst)
+    result: dict[str, Any] = {"file": file, "valid": True, "requests": len(inst), "sentences": []}
+    say = result["sentences"].append
+    cost = None
+    if run is not None and run.preemptions:
+        say(
+            f"The run had {run.preemptions:,} preemptions, which the checker does not model: its file is complete and "
+            "consistent, its schedule is not checked."
+        )
+        sched = None
+    elif sched is not None:
+        cost = _check_schedule(inst, cluster, sched, run, result)
+    result["certificates"] = [_verify(inst, cluster, sched, cost, name, say) for name in certificates]
+    if not result["sentences"]:
+        say(
+            f"The file is a valid instance of {len(inst):,} requests on {cluster.workers} workers; with --schedule or "
+            "--certificate more is checked."
+        )
+    return result
+
+
+def _check_schedule(inst: Instance, cluster: Cluster, sched: Schedule, run: Run | None, result: dict[str, Any]) -> int:
+    from ..schedule import check, decode_time, peak_loads
+
+    check(inst, cluster, sched)
+    peaks = peak_loads(inst, cluster, sched)
+    cost, seconds = int(peaks.sum()), decode_time(inst, cluster, sched)
+    capacity = "" if cluster.kv_capacity is None else f" and {cluster.kv_capacity:,} KV tokens"
+    result["sentences"].append(
+        f"The schedule obeys every rule: {len(inst):,} requests on {cluster.workers} workers, none before its release, "
+        f"never more than {cluster.slots} at once{capacity} on one."
+    )
+    stated = ""
+    if run is not None:
+        if len(peaks) != len(run.steps):
+            raise InvalidSchedule(f"the run states {len(run.steps)} active steps, and its schedule has {len(peaks)}")
+        differs = peaks != run.steps.peak
+        if differs.any():
+            k = int(differs.argmax())
+            raise InvalidSchedule(
+                f"the run states a largest load of {run.steps.peak[k]} in its active step {k}, "
+                f"and its schedule has {peaks[k]}"
+            )
+        if int(run.steps.total.sum()) != inst.total_work:
+            raise InvalidSchedule(
+                f"the run states {int(run.steps.total.sum())} token-steps of work, its requests are {inst.total_work}"
+            )
+        stated = ", as the run states"
+    result |= {"peak_sum": cost, "decode_time": seconds}
+    result["sentences"].append(
+        f"Computed again, its peak_sum is {cost:,} token-steps and its decode time {seconds:,.6g} s{stated}."
+    )
+    return cost
+
+
+def _verify(
+    inst: Instance, cluster: Cluster, sched: Schedule | None, cost: int | None, name: str, say: Any
+) -> dict[str, Any]:
+    """Verify one certificate and say what it proves."""
+    from .. import decode_time, read_certificate, verify
+
+    certificate = read_certificate(name)
+    proved = verify(inst, cluster, certificate)
+    problem, kind = certificate["problem"], certificate["kind"]
+    answer = {"file": name, "problem": problem, "kind": kind, "proved": proved, "above": None}
+    label = f"Certificate {Path(name).name} ({problem}, {kind})"
+    if problem == "placement":
+        what = f"no placement of the requests at its admission steps has a peak_sum below {proved:,}"
+        mine = cost
+        if sched is not None and certificate["data"]["start"] != sched.start.tolist():
+            mine, what = None, what + "; these are other admission steps than the schedule's"
+    else:
+        what = f"no schedule in its start windows has a decode time below {proved:,.6g} s"
+        mine = None
+        if sched is not None:
+            latest = _latest(inst, certificate["data"])
+            if latest is None or (sched.start <= latest).all():
+                mine = decode_time(inst, cluster, sched)
+            else:
+                what += "; the schedule breaks these windows"
+    if mine is not None and proved > 0:
+        above = mine / proved - 1
+        answer["above"] = above
+        what += f", so that the schedule is at most {math.ceil(above * 1e4) / 100:.2f} % above the optimum"
+    say(f"{label}: {what} (certified).")
+    return answer
+
+
+def _latest(inst: Instance, data: dict[str, Any]) -> Any:
+    import numpy as np
+
+    limits = []
+    if data["max_wait"] is not None:
+        limits.append(inst.release + data["max_wait"])
+    if data["latest"] is not None:
+        limits.append(np.array(data["latest"], np.int64))
+    return None if not limits else np.minimum.reduce(limits)

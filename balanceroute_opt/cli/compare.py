@@ -1,0 +1,110 @@
+"""``balanceroute compare``: routers side by side, each beside a certified bound."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from .common import (
+    add_cluster,
+    add_json,
+    add_view,
+    add_workload,
+    names,
+    print_json,
+    progress,
+    require_outputs,
+    terminal_width,
+    window,
+    workload_from,
+)
+
+__all__ = ["add"]
+
+_EPILOG = """\
+examples:
+  balanceroute compare
+  balanceroute compare azure_2023_conv.csv.gz --workers 8 --slots 72 --utilization 1.1
+  balanceroute compare trace.csv --routers jsq,br-0,br-0:subset_window=6,mine.py:MyRouter
+  balanceroute compare trace.csv --seeds 5 --jobs 2 --csv table.csv --certificates proofs
+  balanceroute check proofs
+"""
+
+
+def add(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "compare",
+        help="run routers on a workload and rank them against a certified bound",
+        description="Run routers on one workload and print one table, best first: what each costs, and how much above "
+        "the best placement it is at most, which `balanceroute check` can verify without a solver.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_workload(parser)
+    add_cluster(parser)
+    add_view(parser)
+    group = parser.add_argument_group("comparison")
+    group.add_argument(
+        "--routers",
+        default="all",
+        metavar="LIST",
+        help="all, or names (balanceroute routers) with options, NAME:OPTION=VALUE, and FILE.py:CLASS, by commas",
+    )
+    group.add_argument("--seeds", type=int, default=1, metavar="N", help="runs of each random router (default 1)")
+    group.add_argument(
+        "--router-seed", type=int, default=0, metavar="S", help="first seed of random routers (default 0)"
+    )
+    group.add_argument("--window", type=window, default="all", metavar="W", help="all, loaded or 0.1-0.9 (default all)")
+    group.add_argument(
+        "--bounds", "--bound", type=names, default=["item"], metavar="LIST", help="fluid, item, ...; the best counts"
+    )
+    group.add_argument("--jobs", type=int, default=1, metavar="N", help="processes; -1: one per core (default 1)")
+    output = parser.add_argument_group("output")
+    output.add_argument("--sort", default="excess", metavar="METRIC", help="best first by this metric (default excess)")
+    output.add_argument("--metrics", type=names, default=[], metavar="LIST", help="further columns")
+    output.add_argument("--csv", metavar="FILE", help="write every metric of every router as CSV")
+    output.add_argument("--parquet", metavar="FILE", help="write them as Parquet")
+    output.add_argument("--certificates", metavar="DIR", help="write instance, schedule and certificate of every run")
+    output.add_argument("--force", action="store_true", help="replace files that exist")
+    add_json(output)
+    parser.set_defaults(run=_compare)
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from ..experiments.comparison import check_bounds, check_metrics, compare
+    from ..experiments.specs import resolve
+    from ..files import atomic_write
+
+    check_metrics([args.sort, *args.metrics])
+    check_bounds(args.bounds)
+    resolve(args.routers)
+    require_outputs([args.csv, args.parquet], args.force)
+    inst, cluster = workload_from(args)
+    with progress("runs") as show:
+        result = compare(
+            inst,
+            cluster,
+            args.routers,
+            seeds=args.seeds,
+            window=args.window,
+            bound=args.bounds,
+            jobs=args.jobs,
+            seed=args.router_seed,
+            staleness=args.staleness,
+            optimistic=args.optimistic,
+            certificates=args.certificates,
+            force=args.force,
+            progress=show,
+        )
+    if args.csv is not None:
+        with atomic_write(args.csv, args.force) as temporary:
+            result.to_polars().write_csv(temporary)
+    if args.parquet is not None:
+        with atomic_write(args.parquet, args.force) as temporary:
+            result.to_polars().write_parquet(temporary)
+    if args.json:
+        print_json(result.to_json())
+    else:
+        print(result.text(args.sort, args.metrics, terminal_width()), end="")
+    return 0

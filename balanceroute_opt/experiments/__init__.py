@@ -1,0 +1,1 @@
+"""Experiments: a workload made ready for a cluster, and routers compared on it."""
