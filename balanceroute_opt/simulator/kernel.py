@@ -182,6 +182,7 @@ def _leave(s, i, g, load):
     at, moved = s.member_at[i], s.members[last]
     s.members[at] = moved
     s.member_at[moved] = at
+    s.member_at[i] = -1
     s.gone[count[GONE]] = i
     count[GONE] += 1
     if s.limited:

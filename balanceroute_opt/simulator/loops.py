@@ -30,12 +30,13 @@ def run_br0(s, p, rng):
 def decide_brh(s, p):
     """One step of BR-H between begin_step and finish_step."""
     advance_projection(s, p.projection, p.rule.horizon)
+    number = 0
     if waiting(s):
         copy_view(s)
         show_projection(s, p.projection, p.rule.projected)
         number = brh_decide(s.work_free, s.work_room, s.pool, p.rule, s.out_request, s.out_worker)
-        add_admissions(s, p.projection, number)
-        admit_all(s, number)
+    add_admissions(s, p.projection, number)
+    admit_all(s, number)
 
 
 @njit(cache=True)

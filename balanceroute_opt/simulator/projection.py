@@ -29,7 +29,7 @@ _ABSENT = -1
 class Projection(NamedTuple):
     """Predicted ends of the active requests and the loads that follow from them.
 
-    `cutoff` is what an external predictor says in this step. Tables hold cut-offs by age: request i looks in
+    `admitted` counts the requests admitted in the last step; `cutoff` is what an external predictor says in this step. Tables hold cut-offs by age: request i looks in
     ``table[first[i]:last[i]]`` and, beyond, in `shared`, whose last entry serves all higher ages.
     """
 
@@ -50,6 +50,7 @@ class Projection(NamedTuple):
     open_count: Int64Array
     open_offset: Int64Array
     reached: Int64Array
+    admitted: Int64Array
 
 
 class BRHState(NamedTuple):
@@ -93,6 +94,7 @@ def brh_state(router: BRH, s: State, inst: Instance) -> BRHState:
         open_count=zeros(s.workers),
         open_offset=zeros(s.workers),
         reached=np.full(1, -1, np.int64),
+        admitted=zeros(1),
     )
     return BRHState(router.params(s.workers, s.limited), projection)
 
@@ -100,7 +102,7 @@ def brh_state(router: BRH, s: State, inst: Instance) -> BRHState:
 @njit(cache=True)
 def is_due(age, refresh):
     """Whether a request is predicted at this age: 1, 1 + q, 1 + 2q, ..."""
-    return (age - 1) % refresh == 0
+    return refresh == 1 or (age - 1) % refresh == 0
 
 
 @njit(cache=True)
@@ -146,6 +148,39 @@ def _move_end(q, g, k, horizon, offset, old, new):
 
 
 @njit(cache=True)
+def _renew(s, q, i, k, horizon):
+    """Move request i's predicted end to what is predicted now, or let its cut-off fall by one."""
+    age = k - s.start[i]
+    old = q.end[i]
+    if is_due(age, q.refresh):
+        cutoff = _predict(s, q, i, age, horizon)
+        new = NO_END if cutoff > horizon else k + cutoff
+    else:
+        new = max(old, k + 1)
+    if old == _ABSENT:
+        q.offset[i] = s.prompt[i] - s.start[i]
+        old = k
+    if new != old:
+        _move_end(q, s.worker[i], k, horizon, q.offset[i], old, new)
+    q.end[i] = new
+
+
+@njit(cache=True)
+def _follow_truth(s, q, k, horizon):
+    """Renewal under the truth: only the last step's admissions, and requests that end in H steps, change."""
+    for j in range(q.admitted[0]):
+        i = s.out_request[j]
+        if s.member_at[i] >= 0:
+            _renew(s, q, i, k, horizon)
+    if horizon < len(s.ring):
+        i = s.ring[(k + horizon) & (len(s.ring) - 1)]
+        while i >= 0:
+            if q.end[i] == NO_END:
+                _renew(s, q, i, k, horizon)
+            i = s.ring_next[i]
+
+
+@njit(cache=True)
 def advance_projection(s, q, horizon):
     """Bring the projection to the present step; call once in every step, before the decision."""
     k = s.counts[STEP]
@@ -159,21 +194,11 @@ def advance_projection(s, q, horizon):
         if q.end[i] != _ABSENT:
             _move_end(q, s.worker[i], k, horizon, q.offset[i], q.end[i], k)
             q.end[i] = _ABSENT
-    for j in range(s.counts[ACTIVE]):
-        i = s.members[j]
-        age = k - s.start[i]
-        old = q.end[i]
-        if is_due(age, q.refresh):
-            cutoff = _predict(s, q, i, age, horizon)
-            new = NO_END if cutoff > horizon else k + cutoff
-        else:
-            new = max(old, k + 1)
-        if old == _ABSENT:
-            q.offset[i] = s.prompt[i] - s.start[i]
-            old = k
-        if new != old:
-            _move_end(q, s.worker[i], k, horizon, q.offset[i], old, new)
-        q.end[i] = new
+    if q.kind == ORACLE and q.refresh == 1:
+        _follow_truth(s, q, k, horizon)
+    else:
+        for j in range(s.counts[ACTIVE]):
+            _renew(s, q, s.members[j], k, horizon)
     if s.staleness > 0 and s.counts[SNAPSHOT] == k + 1:
         _copy_ahead(q, k, horizon, q.seen)
 
@@ -198,7 +223,8 @@ def show_projection(s, q, projected):
 
 @njit(cache=True)
 def add_admissions(s, q, number):
-    """Optimistic increments: the admissions of this step stay in the snapshot."""
+    """Remember how many requests this step admits; optimistic increments add them to the snapshot."""
+    q.admitted[0] = number
     if s.staleness > 0 and s.optimistic:
         for j in range(number):
             for h in range(q.seen.shape[1]):
