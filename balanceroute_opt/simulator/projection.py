@@ -29,8 +29,9 @@ _ABSENT = -1
 class Projection(NamedTuple):
     """Predicted ends of the active requests and the loads that follow from them.
 
-    `admitted` counts the requests admitted in the last step; `cutoff` is what an external predictor says in this step. Tables hold cut-offs by age: request i looks in
-    ``table[first[i]:last[i]]`` and, beyond, in `shared`, whose last entry serves all higher ages.
+    `admitted` counts the requests admitted in the last step; `cutoff` is what an external predictor says in this
+    step. Tables hold cut-offs by age: request i looks in ``table[first[i]:last[i]]`` and, beyond, in `shared`,
+    whose last entry serves all higher ages.
     """
 
     kind: int
