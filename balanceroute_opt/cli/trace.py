@@ -166,7 +166,7 @@ def _list(args: argparse.Namespace) -> int:
             entry.licence,
             "pinned" if entry.sha256 else "recorded" if pinned_hash(entry) else "unpinned",
             "yes" if cached_trace(entry.name) else "no",
-            entry.source,
+            entry.source if len(entry.source) <= 31 else entry.source[:30] + "…",
         )
     console.print(table)
     console.print(f"cache: {cache_dir()}", soft_wrap=True)

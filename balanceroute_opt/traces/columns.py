@@ -17,6 +17,7 @@ from .formats import UNITS, TraceFormat
 
 __all__ = ["BadValue", "Clock", "KeyMaker", "block_keys", "text_key", "tokens"]
 
+# About 146 years on either side of 1970; differences of two such times fit int64.
 _MAX_NS = 2**62
 _DATETIME = re.compile(r"\d{4}-\d\d-\d\d([ T])\d\d:\d\d:\d\d(?:\.\d{1,9})?(Z|[+-]\d\d:?\d\d)?")
 _POWERS = 10.0 ** np.arange(1, 19)
@@ -61,17 +62,21 @@ class Clock:
         if self.zone:
             fine = series.str.ends_with(self.zone)
             body = series.str.strip_suffix(self.zone)
+        # Whole seconds repeat and are parsed once each; decimals are integers of nine digits.
+        seconds = body.str.slice(0, 19).str.to_datetime(
+            f"%Y-%m-%d{self.separator}%H:%M:%S", time_unit="us", strict=False
+        )
+        decimals = body.str.slice(20).str.pad_end(9, "0")
         length = body.str.len_bytes()
-        # Nanoseconds since 1970 fit int64 from 1678 to 2262 only, and polars wraps round silently.
-        fine &= ((length == 19) | ((length >= 21) & (length <= 29))) & (body >= "1700-") & (body < "2200-")
-        body = pl.select(pl.when(fine.fill_null(False)).then(body)).to_series()
-        pattern = f"%Y-%m-%d{self.separator}%H:%M:%S%.f"
-        ticks = body.str.to_datetime(pattern, time_unit="ns", strict=False).to_physical()
-        bad = ticks.is_null()
-        if bad.any():
-            row = int(bad.arg_max() or 0)
+        fine &= (length == 19) | ((length >= 21) & (length <= 29) & (body.str.slice(19, 1) == "."))
+        fine &= decimals >= "0"  # no sign
+        micros, nanos = seconds.to_physical(), decimals.cast(pl.Int64, strict=False)
+        fine &= micros.is_not_null() & nanos.is_not_null()
+        good = fine.fill_null(False).to_numpy() & _within(micros, _MAX_NS // 1000)
+        if not good.all():
+            row = int(np.argmin(good))
             raise BadValue(row, series.name, series[row], _why_date(series[row], self.zone))
-        return ticks.to_numpy()
+        return micros.to_numpy() * 1000 + nanos.to_numpy()
 
     def _numbers(self, series: pl.Series) -> Int64Array:
         name = series.name
@@ -158,7 +163,7 @@ def _why_date(value: Any, zone: str) -> str:
         return (
             f"mixes zones: it has {match[2] or 'none'}, the rows before have {zone or 'none'}; a file must keep to one"
         )
-    return f"is not a time from 1700 to 2199; {right}"
+    return f"is not a time from 1825 to 2115; {right}"
 
 
 def _within(series: pl.Series, bound: int) -> NDArray[np.bool_]:

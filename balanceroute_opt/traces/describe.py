@@ -161,7 +161,7 @@ def plot_trace(raw: RawTrace, out: str | os.PathLike[str], title: str, force: bo
         figure.set_size_inches(8.0, 3.1)
     _plot_lengths(axes["prompt"], raw.prompt, "prompt tokens", _BLUE)
     _plot_lengths(axes["output"], raw.output, "output tokens", _ORANGE)
-    axes["prompt"].set_ylabel("requests")
+    axes["prompt"].set_ylabel("% of requests per bin")
     for axis in axes.values():
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(axis="y", color="#dddddd", linewidth=0.6)
@@ -206,14 +206,14 @@ def _plot_arrivals(axis: Any, time: NDArray[np.int64]) -> None:
     axis.stairs(rate, edges, color=_BLUE, linewidth=1.2, baseline=None)
     mean = (len(time) - 1) / span * 60
     axis.axhline(mean, color=_GREY, linewidth=0.9, linestyle="--")
+    text = f"mean {mean:,.0f}" if mean >= 100 else f"mean {mean:.3g}"
     axis.annotate(
-        f"mean {mean:,.4g}", (1, mean), xycoords=("axes fraction", "data"), xytext=(3, 0), textcoords="offset points",
+        text, (1, mean), xycoords=("axes fraction", "data"), xytext=(3, 0), textcoords="offset points",
         fontsize=8, color=_GREY, va="center", annotation_clip=False,
     )  # fmt: skip
-    name = {60: "minute", 300: "5 min", 600: "10 min", 1800: "30 min", 3600: "hour", 21600: "6 h", 86400: "day"}
-    bins = "" if width == 60 else f", mean of {name.get(width, f'{width / 86400:g} days')}"
-    axis.set_ylabel(f"arrivals per minute{bins}")
-    axis.set_xlabel(f"time since first arrival ({unit})")
+    size = f"{width // 60} min" if width < 3600 else f"{width // 3600} h"
+    axis.set_ylabel("arrivals per minute")
+    axis.set_xlabel(f"time since first arrival ({unit}; bins of {size})")
     axis.set_xlim(0, edges[-1])
     axis.set_ylim(0)
 
@@ -221,36 +221,29 @@ def _plot_arrivals(axis: Any, time: NDArray[np.int64]) -> None:
 def _plot_lengths(axis: Any, tokens: NDArray[np.int32], label: str, color: str) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+    median, p99 = np.percentile(tokens, (50, 99)).tolist()
+    text = f"{label}: median {median:,.0f}, p99 {p99:,.0f}, max {tokens.max():,}"
+    axis.set_title(text, fontsize=9, loc="left", color=_GREY)
     positive = tokens[tokens > 0]
     zeros = len(tokens) - len(positive)
-    axis.set_xlabel(label)
-    if len(positive):
-        low, high = int(positive.min()), int(positive.max())
-        edges = np.unique(np.floor(np.geomspace(low, high + 1, 41)).astype(np.int64))
-        edges = edges if len(edges) > 1 else np.array([low, low + 1])
-        counts, edges = np.histogram(positive, edges)
-        # Bins of unequal width in the logarithm (few integers in them) are drawn by density, or they would comb.
-        density = counts / np.diff(np.log(edges)) * math.log(2)
-        axis.stairs(density, edges, fill=True, color=color, alpha=0.75)
-        axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(numticks=8))
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-        axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.set_ylim(0, density.max() * 1.18)
-        for value, name in zip(np.percentile(tokens, (50, 99)), ("median", "p99"), strict=True):
-            if value > 0:
-                axis.axvline(value, color=_GREY, linewidth=0.9, linestyle="--")
-                near_end = math.log(value / low) > 0.75 * math.log((high + 1) / low)
-                axis.annotate(
-                    f"{name} {value:,.0f}", (value, 1), xycoords=("data", "axes fraction"),
-                    xytext=(-3 if near_end else 3, -2), textcoords="offset points", fontsize=8, color=_GREY,
-                    ha="right" if near_end else "left", va="top",
-                )  # fmt: skip
-    if zeros:
-        axis.annotate(
-            f"{zeros:,} of 0 tokens not shown", (1, 0.86), xycoords="axes fraction", fontsize=8, color=_GREY,
-            ha="right",
-        )  # fmt: skip
+    axis.set_xlabel(label + (f" ({zeros:,} of 0 not shown)" if zeros else ""))
+    if not len(positive):
+        return
+    low, high = int(positive.min()), int(positive.max())
+    edges = np.unique(np.floor(np.geomspace(low, high + 1, 41)).astype(np.int64))
+    counts, edges = np.histogram(positive, edges)
+    # Bins that hold few integers differ in width, even on the logarithmic axis: densities do not comb.
+    usual = math.log((high + 1) / low) / 40
+    density = 100 * counts / len(tokens) * usual / np.diff(np.log(edges))
+    axis.stairs(density, edges, fill=True, color=color, alpha=0.75)
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(numticks=8))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.set_ylim(0, density.max() * 1.05)
+    for value, style in ((median, "--"), (p99, ":")):
+        if value > 0:
+            axis.axvline(value, color=_GREY, linewidth=1.1, linestyle=style)
 
 
 def _no_date(out: str | os.PathLike[str]) -> dict[str, Any]:

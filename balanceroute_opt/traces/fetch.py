@@ -158,7 +158,7 @@ def _download(url: str, part: Path, pinned: bool, timeout: float, progress: Prog
             tag = answer.headers.get("ETag") or ""
             _write_state(part, url, tag if tag.startswith('"') else answer.headers.get("Last-Modified"))
             with part.open("ab" if resumed else "wb") as file:
-                while chunk := answer.read(_CHUNK):
+                while chunk := answer.read1(_CHUNK):
                     file.write(chunk)
                     have += len(chunk)
                     if progress is not None:

@@ -11,7 +11,7 @@ from ..errors import InputError
 
 __all__ = ["BLOCK", "MIN_LIMIT", "RATIO_LIMIT", "blocks", "chunks", "default_limit"]
 
-BLOCK = 16 * 2**20
+BLOCK = 4 * 2**20
 """Bytes of text that are parsed at once; no line may be longer."""
 
 MIN_LIMIT = 256 * 2**20
@@ -68,8 +68,10 @@ def chunks(file: BinaryIO, max_bytes: int | None = None) -> Iterator[bytes]:
         yield chunk
 
 
-def blocks(pieces: Iterator[bytes], quoted: bool) -> Iterator[bytes]:
+def blocks(pieces: Iterator[bytes], quoted: bool) -> Iterator[tuple[int, bytes]]:
     """Join `pieces` and cut them after line ends into blocks of about `BLOCK` bytes.
+
+    Yields the number of lines before a block, and the block.
 
     With `quoted`, line ends between an odd number of double quotes are not cut (CSV).
 
@@ -92,11 +94,11 @@ def blocks(pieces: Iterator[bytes], quoted: bool) -> Iterator[bytes]:
                 raise InputError(f"line {lines + 1} is longer than {BLOCK:,} bytes, or has an unbalanced quote")
             block = text[:cut]
             parts, size = [text[cut:]], len(text) - cut
-            lines += block.count(b"\n")
             del text
-            yield block
+            yield lines, block
+            lines += block.count(b"\n")
     if size:
-        yield b"".join(parts)
+        yield lines, b"".join(parts)
 
 
 def _gunzip(file: BinaryIO) -> Iterator[bytes]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
 import re
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,6 +25,7 @@ __all__ = ["Schema", "Table", "first_line", "named", "read_tables", "short"]
 Schema = dict[str, Any]
 
 _PARQUET_ROWS = 2**20
+_CHILD_MEMORY = 4 * 2**30
 _FAILURES = (pl.exceptions.PolarsError, pl.exceptions.PanicException, RuntimeError, MemoryError)
 
 
@@ -45,28 +49,37 @@ class _CsvTable(Table):
         self.columns, self.block, self.before, self.delimiter = columns, block, lines_before, delimiter
 
     def frame(self, wanted: Schema) -> pl.DataFrame:
-        text = _without_blank_lines(self.block)
-        if not text:
-            return pl.DataFrame(schema=wanted)
+        # Blank lines read as rows of nothing, or not at all; they are rare, and only then searched for.
+        with contextlib.suppress(*_FAILURES):
+            frame = self._parse(self.block, wanted)
+            if not frame.to_series(0).null_count():
+                return frame
         try:
-            return pl.read_csv(
-                io.BytesIO(text),
-                has_header=False,
-                schema=dict.fromkeys(self.columns, pl.String),
-                columns=[self.columns.index(c) for c in wanted],
-                separator=self.delimiter,
-            ).select(list(wanted))
+            return self._parse(_without_blank_lines(self.block), wanted)
         except _FAILURES as exc:
             self._explain(exc)
 
+    def _parse(self, text: bytes, wanted: Schema) -> pl.DataFrame:
+        if not text or text.isspace():
+            return pl.DataFrame(schema=wanted)
+        return pl.read_csv(
+            io.BytesIO(text),
+            has_header=False,
+            schema=dict.fromkeys(self.columns, pl.String),
+            columns=[self.columns.index(c) for c in wanted],
+            separator=self.delimiter,
+        ).select(list(wanted))
+
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
         """Last line and fields of each row that is not blank, parsed slowly."""
-        text = io.TextIOWrapper(io.BytesIO(self.block), "utf-8", newline="")
+        text = io.TextIOWrapper(io.BytesIO(self.block), "utf-8", errors="replace", newline="")
         reader = csv.reader(text, delimiter=self.delimiter)
         yield from ((self.before + reader.line_num, row) for row in reader if row)
 
     def line(self, row: int) -> int:
-        return next((line for i, (line, _) in enumerate(self._rows()) if i == row), self.before + row + 1)
+        with contextlib.suppress(csv.Error, StopIteration):  # fields too long for the slow parser
+            return next(line for i, (line, _) in enumerate(self._rows()) if i == row)
+        return self.before + row + 1
 
     def _explain(self, exc: BaseException) -> NoReturn:
         try:
@@ -88,7 +101,7 @@ class _JsonTable(Table):
 
     def frame(self, wanted: Schema) -> pl.DataFrame:
         text = _without_blank_lines(self.block)
-        if not text:
+        if not text or text.isspace():
             return pl.DataFrame(schema=wanted)
         rows = text.count(b"\n") + (not text.endswith(b"\n"))
         try:
@@ -126,14 +139,22 @@ class _JsonTable(Table):
 class _ParquetTable(Table):
     unit = "row"
 
-    def __init__(self, columns: list[str], source: pl.LazyFrame, offset: int) -> None:
-        self.columns, self.source, self.offset = columns, source, offset
+    def __init__(self, columns: list[str], child: subprocess.Popen[bytes], offset: int) -> None:
+        self.columns, self.child, self.offset = columns, child, offset
 
     def frame(self, wanted: Schema) -> pl.DataFrame:
-        try:
-            return self.source.select(list(wanted)).slice(self.offset, _PARQUET_ROWS).collect()
-        except _FAILURES as exc:
-            raise InputError(f"not a readable Parquet file: {first_line(exc)}") from None
+        """The wanted columns; tables must be asked one after the other, each once."""
+        assert self.child.stdin is not None
+        assert self.child.stdout is not None
+        with contextlib.suppress(OSError, *_FAILURES):
+            if self.offset == 0:
+                self.child.stdin.write(json.dumps([list(wanted), _PARQUET_ROWS]).encode() + b"\n")
+                self.child.stdin.flush()
+            size = int.from_bytes(self.child.stdout.read(8), "little")
+            data = self.child.stdout.read(size)
+            if size and len(data) == size:
+                return pl.read_ipc_stream(io.BytesIO(data))
+        raise InputError(f"after row {self.offset}: not a readable Parquet file: it is damaged, or too large to unfold")
 
     def line(self, row: int) -> int:
         return self.offset + row + 1
@@ -157,20 +178,17 @@ def read_tables(path: Path, delimiter: str, max_bytes: int | None) -> Iterator[T
                 f"is not text (byte 0 at {at})" if at >= 0 else "is not UTF-8 text: neither CSV, JSON lines nor Parquet"
             )
         is_json = start.lstrip().startswith(b"{")
-        source = blocks(_chain(start, pieces), quoted=not is_json)
-        before = 0
         columns: list[str] = []
-        for block in source:
-            lines = block.count(b"\n")
+        for before, block in blocks(_chain(start, pieces), quoted=not is_json):
             if not columns:
-                skip = len(block) - len(block.lstrip())
-                before, block, lines = block.count(b"\n", 0, skip), block[skip:], lines - block.count(b"\n", 0, skip)
+                blank = len(block) - len(block.lstrip())
+                before += block.count(b"\n", 0, blank)
+                block = block[blank:]
                 if not block:
                     continue
                 columns, block, used = _json_columns(block, before) if is_json else _csv_columns(block, delimiter)
-                before, lines = before + used, lines - used
+                before += used
             yield _JsonTable(columns, block, before) if is_json else _CsvTable(columns, block, before, delimiter)
-            before += lines
         if not columns:
             raise InputError("the file is empty")
 
@@ -181,17 +199,30 @@ def _parquet_tables(path: Path, max_bytes: int | None) -> Iterator[_ParquetTable
         file.seek(max(0, size - 4))
         if size < 12 or file.read(4) != b"PAR1":
             raise InputError("the Parquet file is cut off: its end is missing")
+    memory = _CHILD_MEMORY + 40 * size
+    child = subprocess.Popen(
+        [sys.executable, "-P", str(Path(__file__).with_name("parquet_child.py")), str(path.absolute()), str(memory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
     try:
-        source = pl.scan_parquet(path, glob=False)
-        columns = list(source.collect_schema())
-        rows = int(source.select(pl.len()).collect().item())
-    except _FAILURES as exc:
-        raise InputError(f"not a readable Parquet file: {first_line(exc)}") from None
-    limit = default_limit(size) if max_bytes is None else max_bytes
-    if rows * 8 * max(1, min(3, len(columns))) > limit:
-        raise InputError(f"claims {rows:,} rows in {size:,} bytes; if that is right, allow more with max_bytes=")
-    for offset in range(0, max(rows, 1), _PARQUET_ROWS):
-        yield _ParquetTable(columns, source, offset)
+        assert child.stdout is not None
+        try:
+            head = json.loads(child.stdout.readline())
+        except ValueError:
+            head = {"error": "it is damaged"}
+        if "error" in head:
+            raise InputError(f"not a readable Parquet file: {head['error']}")
+        columns, rows = head["columns"], head["rows"]
+        limit = default_limit(size) if max_bytes is None else max_bytes
+        if rows * 8 * max(1, min(3, len(columns))) > limit:
+            raise InputError(f"claims {rows:,} rows in {size:,} bytes; if that is right, allow more with max_bytes=")
+        for offset in range(0, max(rows, 1), _PARQUET_ROWS):
+            yield _ParquetTable(columns, child, offset)
+    finally:
+        child.kill()
+        child.communicate()
 
 
 def _csv_columns(block: bytes, delimiter: str) -> tuple[list[str], bytes, int]:
@@ -243,9 +274,7 @@ def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _without_blank_lines(block: bytes) -> bytes:
-    if b"\n\n" in block or b"\n\r\n" in block or block[:1] in (b"\n", b"\r"):
-        return re.sub(rb"(?m)^\r?\n", b"", block).rstrip(b"\r\n")
-    return b"" if not block.strip() else block
+    return re.sub(rb"\n(?:\r?\n)+", b"\n", block.lstrip(b"\r\n"))
 
 
 def _not_text(start: bytes) -> bool:
