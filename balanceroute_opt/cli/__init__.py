@@ -83,6 +83,8 @@ def _fail(message: str, status: int) -> int:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:2], "--help"]
     named = arguments[0] if arguments else ""
     if named and not named.startswith("-") and named not in _COMMANDS:
         raise _Usage(f"unknown command {named!r}{_nearest(named, _COMMANDS)}; commands: {', '.join(_COMMANDS)}")
@@ -97,7 +99,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     for name in (named,) if named in _COMMANDS else _COMMANDS:
         importlib.import_module(f".{name}", __name__).add(commands)
     if not arguments:
-        parser.print_help(sys.stderr)
+        parser.print_help()
         raise _Usage(f"no command given; commands: {', '.join(_COMMANDS)}")
     args, rest = parser.parse_known_args(arguments)
     if rest:

@@ -13,6 +13,7 @@ from .common import (
     add_workload,
     cluster_from,
     is_json_file,
+    natural,
     print_json,
     read_run_or_problem,
     require_outputs,
@@ -58,7 +59,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         help="admission steps of a run of this router (default: those in the file); for schedule they are the latest "
         "starts that are allowed",
     )
-    group.add_argument("--router-seed", type=int, default=0, metavar="S", help="of a random router (default 0)")
+    group.add_argument("--router-seed", type=natural, default=0, metavar="S", help="of a random router (default 0)")
     group.add_argument("--max-wait", type=int, metavar="D", help="schedule: start at most D steps after the release")
     output = parser.add_argument_group("output")
     output.add_argument("--certificate", metavar="OUT", help="write the certificate (.json or .json.gz)")

@@ -31,8 +31,8 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser(
         "check",
         help="check schedules and verify certificates",
-        description="Check a schedule against every rule of the model, compute its cost again, and verify "
-        "certificates, in exact arithmetic and with no code of simulator or solvers. Says in one sentence each what is proved.",
+        description="Check a schedule against every rule of the model, price it again, and verify certificates, "
+        "in exact arithmetic and with no code of simulator or solvers. Says what is proved in a sentence each.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

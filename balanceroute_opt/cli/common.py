@@ -28,6 +28,7 @@ __all__ = [
     "console",
     "is_json_file",
     "names",
+    "natural",
     "print_json",
     "progress",
     "read_run_or_problem",
@@ -53,7 +54,7 @@ def add_workload(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("workload")
     group.add_argument("--generate", metavar="NAME", help=f"built-in generator (default {_GENERATE})")
     group.add_argument("--n", type=int, metavar="N", help=f"generated requests (default {_REQUESTS})")
-    group.add_argument("--seed", type=_natural, default=0, metavar="S", help="of the generator (default 0)")
+    group.add_argument("--seed", type=natural, default=0, metavar="S", help="of the generator (default 0)")
     group.add_argument("--head", type=int, metavar="N", help="keep the first N requests")
     group.add_argument(
         "--utilization",
@@ -190,6 +191,13 @@ def window(text: str) -> str | tuple[float, float]:
     raise argparse.ArgumentTypeError(f"must be all, loaded or fractions such as 0.1-0.9, got {text!r}")
 
 
+def natural(text: str) -> int:
+    """A whole number >= 0 (type of an option)."""
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"must be a whole number >= 0, got {text!r}")
+    return int(text)
+
+
 def names(text: str) -> list[str]:
     """Names separated by commas (type of an option)."""
     parts = [part.strip() for part in text.split(",")]
@@ -278,9 +286,3 @@ def _step_time(text: str, slots: int) -> StepTime:
             f"{nearest(text, STEP_TIME_PRESETS)}; presets: {', '.join(STEP_TIME_PRESETS)}"
         )
     return StepTime(*numbers)
-
-
-def _natural(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"must be a whole number >= 0, got {text!r}")
-    return int(text)

@@ -11,6 +11,7 @@ from .common import (
     add_view,
     add_workload,
     names,
+    natural,
     print_json,
     progress,
     require_outputs,
@@ -53,7 +54,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
     )
     group.add_argument("--seeds", type=int, default=1, metavar="N", help="runs of each random router (default 1)")
     group.add_argument(
-        "--router-seed", type=int, default=0, metavar="S", help="first seed of random routers (default 0)"
+        "--router-seed", type=natural, default=0, metavar="S", help="first seed of random routers (default 0)"
     )
     group.add_argument("--window", type=window, default="all", metavar="W", help="all, loaded or 0.1-0.9 (default all)")
     group.add_argument(

@@ -13,6 +13,7 @@ from .common import (
     add_view,
     add_workload,
     console,
+    natural,
     print_json,
     progress,
     require_outputs,
@@ -46,7 +47,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
     group.add_argument(
         "--router", default="br-0", metavar="R", help="NAME, NAME:OPTION=VALUE or FILE.py:CLASS (default br-0)"
     )
-    group.add_argument("--router-seed", type=int, default=0, metavar="S", help="of a random router (default 0)")
+    group.add_argument("--router-seed", type=natural, default=0, metavar="S", help="of a random router (default 0)")
     group.add_argument("--live", action="store_true", help="ask the router call by call and measure the time it takes")
     group.add_argument("--window", type=window, default="all", metavar="W", help="all, loaded or 0.1-0.9 (default all)")
     output = parser.add_argument_group("output")

@@ -24,6 +24,7 @@ from ..files import write_instance, write_schedule
 from ..instance import Cluster, Instance, require_fit
 from ..metrics import METRICS, Window, window_bounds
 from ..oracles.bounds import placement_bound
+from ..predictors import Oracle
 from ..schedule import check
 from ..simulator import simulate
 from .specs import nearest, options_of, resolve, router_from
@@ -56,7 +57,8 @@ class Comparison:
     Attributes
     ----------
     rows : list of dict
-        One per router, ascending by ``excess``. ``router``, ``options``, ``mode``, ``random``, ``seeds`` (a list);
+        One per router, ascending by ``excess``. ``router``, ``options``, ``mode``, ``random``, ``clairvoyant``
+        (it is told output lengths), ``seeds`` (a list);
         every metric of ``METRICS`` (mean over the seeds) and ``half_width`` (of the 95 % t-interval, by metric; empty
         for one run); ``wait_unit``; ``bound_method``, ``bound`` and ``verified_value`` (token-steps, lists with an
         entry per seed), ``certified``, ``verified``; ``hindsight_lower``, ``hindsight_upper`` (the widest bracket
@@ -96,7 +98,8 @@ class Comparison:
             table.add_column(header.replace("{wait_unit}", unit).replace("wait_unit", unit), justify="right")
         table.add_column("at most above\nbest placement\n(certified)", justify="right")
         for row in self.sorted(sort):
-            table.add_row(row["router"], *(_cell(row, name) for name in columns), _claim_cell(row))
+            label = row["router"] + (" (told lengths)" if row["clairvoyant"] else "")
+            table.add_row(label, *(_cell(row, name) for name in columns), _claim_cell(row))
         return table
 
     def sorted(self, by: str = "excess") -> list[dict[str, Any]]:
@@ -116,49 +119,58 @@ class Comparison:
             step += f" + {time['per_mean_token'] * 1e9:.4g} ns/token of the mean"
         window = self.window if isinstance(self.window, str) else f"{self.window[0]:g}-{self.window[1]:g}"
         seeds = max(len(row["seeds"]) for row in self.rows)
-        replay = "a single replay of one trace"
-        if seeds > 1:
-            replay += f"; random routers: mean of {seeds} seeds, ± half the 95 % interval"
+        repeated = [f"random routers: mean of {seeds} seeds ± half of the 95 % interval"] if seeds > 1 else []
         return [
             f"{w['name']}: {w['requests']:,} requests, {w['clock']} clock, {load}",
             f"{c['workers']} workers x {c['slots']} slots, {capacity}, step {step}",
-            f"metrics over {window} active steps; {replay}",
+            f"metrics over {window} active steps; a single replay of one trace",
+            *repeated,
         ]
 
     def sentences(self) -> list[str]:
         """What to conclude, in two or three plain sentences."""
-        best = self.rows[0]
+        best = next((row for row in self.rows if not row["clairvoyant"]), self.rows[0])
         lines = [self._winner(best), _open(best)]
         waits = {row["router"]: row["wait_p99"] for row in self.rows if math.isfinite(row["wait_p99"])}
         if len(waits) > 1:
             short, long = min(waits, key=waits.__getitem__), max(waits, key=waits.__getitem__)
             unit = best["wait_unit"]
             if waits[long] > 2 * waits[short] and waits[long] - waits[short] > (1 if unit == "s" else 20):
+                ends = [f"{_number(waits[name])} {unit} ({name})" for name in (short, long)]
                 lines.append(
-                    f"Waits differ strongly, from {waits[short]:,.3g} {unit} ({short}) to {waits[long]:,.3g} {unit} "
-                    f"({long}) at p99. The bound does not judge them: it takes each router's admission steps as given."
+                    f"Waits differ strongly, from {' to '.join(ends)} at p99. The bound does not judge them: "
+                    "it takes each router's admission steps as given."
                 )
         return lines
 
     def _winner(self, best: dict[str, Any]) -> str:
         name = best["router"]
         own = f"under {name} attention takes {_percent(best['excess'])} longer than with perfectly equal loads"
-        others = [row for row in self.rows[1:] if math.isfinite(row["excess"])]
-        if not others:
+        rivals = [row for row in self.rows if row is not best and math.isfinite(row["excess"])]
+        knowing = [row for row in rivals if row["clairvoyant"] and not best["clairvoyant"]]
+        rivals = [row for row in rivals if row not in knowing]
+        if not rivals:
             return f"{own[0].upper()}{own[1:]}."
+        tied = [row["router"] for row in rivals if row["excess"] == best["excess"]]
+        others = [row for row in rivals if row["router"] not in tied]
+        equals = f" (with {', '.join(tied)})" if tied else ""
+        title = f"{name}{equals} is the best of {len(rivals) + 1} here"
+        if not others:
+            return f"{title}: {own}."
         other = next((row for row in others if row["router"] == "jsq"), others[-1])
         more = (1 + other["excess"]) / (1 + best["excess"]) - 1
-        tied = [row["router"] for row in others if row["excess"] == best["excess"]]
-        with_ = f" (with {' and '.join(tied)})" if tied else ""
-        if len(tied) == len(others):
-            return f"{name}{with_} is the best of {len(self.rows)} here: {own}."
         text = (
-            f"{name}{with_} is the best of {len(self.rows)} here: {own}; under {other['router']} it takes "
-            f"{_percent(other['excess'])} longer, which is {_percent(more)} more attention time than under {name}"
+            f"{title}: {own}; under {other['router']} it takes {_percent(other['excess'])} longer, "
+            f"which is {_percent(more)} more attention time than under {name}"
         )
         worst = others[-1]
-        if worst is not other:
+        if worst["excess"] > other["excess"]:
             text += f" (worst: {worst['router']}, {_percent((1 + worst['excess']) / (1 + best['excess']) - 1)} more)"
+        text += "".join(
+            f"; under {row['router']}, which is told all output lengths, it takes {_percent(row['excess'])} longer"
+            for row in knowing
+            if row["excess"] < best["excess"]
+        )
         return text + "."
 
     def to_json(self) -> dict[str, Any]:
@@ -418,6 +430,7 @@ def _row(label: str, router: Any, runs: list[dict[str, Any]]) -> dict[str, Any]:
         "options": options_of(router),
         "mode": router.mode,
         "random": bool(getattr(router, "random", False)),
+        "clairvoyant": isinstance(getattr(router, "predictor", None), Oracle),
         "seeds": [run["seed"] for run in runs],
     }
     half: dict[str, float] = {}
@@ -463,13 +476,23 @@ def _columns(metrics: Sequence[str]) -> list[str]:
 
 
 def _cell(row: dict[str, Any], name: str) -> str:
-    _, factor, form = _SHOWN.get(name, ("", 1, ",.6g"))
     value = row[name]
     if isinstance(value, float) and math.isnan(value):
         return "-"
-    text = format(value * factor, form)
     half = row["half_width"].get(name, math.nan)
-    return text if math.isnan(half) else f"{text}\n± {format(half * factor, form)}"
+    return _in_column(value, name) + ("" if math.isnan(half) else f"\n± {_in_column(half, name)}")
+
+
+def _in_column(value: float, name: str) -> str:
+    if name in _SHOWN:
+        _, factor, form = _SHOWN[name]
+        return format(value * factor, form)
+    return _number(value)
+
+
+def _number(value: float) -> str:
+    """Whole if it is large, else with four digits."""
+    return f"{value:,.0f}" if 1e4 <= abs(value) < math.inf else f"{value:.4g}"
 
 
 def _percent(value: float) -> str:
