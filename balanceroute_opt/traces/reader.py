@@ -161,7 +161,7 @@ def read_trace_report(
     Notes
     -----
     Times are exact: dates to the nanosecond, numbers of up to 15 significant digits. A file is read in
-    blocks, so that memory is that of the columns, about 65 bytes per request.
+    blocks, so that memory is that of the columns, about 80 bytes per request.
     """
     path = _resolve(path)
     with named(path):
