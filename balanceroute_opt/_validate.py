@@ -77,8 +77,9 @@ def integers(
         if bad.any():
             index = int(np.argmax(bad))
             raise error(f"{what}[{index}] must be an integer, got {float(array[index])!r}")
-    # Comparing in the array's own type first keeps 2**63 .. 2**64 and 1e30 from wrapping round.
-    bad = (array < low) | (array > high)
+    # Comparing in the array's own type first keeps 2**63 .. 2**64 and 1e30 from wrapping round; a float cannot tell
+    # 2**63 from the largest int64.
+    bad = (array < low) | (array > high) | ((array >= 2.0**63) if kind == "f" else False)
     if bad.any():
         index = int(np.argmax(bad))
         value = int(array[index])
@@ -101,7 +102,7 @@ def reals(values: ArrayLike | Sequence[float], what: str, low: float) -> Float64
     bad = ~np.isfinite(array) | (array < low)
     if bad.any():
         index = int(np.argmax(bad))
-        raise InputError(f"{what}[{index}] must be finite and >= {low:g}, got {array[index]!r}")
+        raise InputError(f"{what}[{index}] must be finite and >= {low:g}, got {float(array[index])!r}")
     return frozen(array)
 
 

@@ -195,7 +195,10 @@ class Instance:
         if not math.isfinite(now) or now <= 0:
             raise InputError("cannot scale to a utilization: the requests do not arrive over a span of time")
         first = self.release.min()
-        scaled = first + (self.release - first) * (now / target)
+        factor = now / target
+        if not math.isfinite(factor * float(self.release.max())):
+            raise InputError(f"utilization {target:g} would stretch the arrivals beyond every float")
+        scaled = first + (self.release - first) * factor
         if self.clock == "step":
             scaled = np.floor(scaled + 0.5).astype(np.int64)
         return self.replace(release=scaled)
@@ -371,11 +374,11 @@ def _keys(values: ArrayLike) -> Int64Array:
     if array.ndim != 1:
         raise InputError(f"key must have one dimension, got shape {array.shape}")
     if array.dtype.kind in "US" or (array.dtype.kind == "O" and all(isinstance(v, str) for v in array.tolist())):
-        unique, inverse = np.unique(array.astype(str), return_inverse=True)
-        digests = [
-            int.from_bytes(hashlib.blake2b(v.encode(), digest_size=8).digest(), "little") >> 1 for v in unique.tolist()
-        ]
-        return frozen(np.array(digests, np.int64)[inverse] if digests else np.empty(0, np.int64))
+        digests = {
+            v: int.from_bytes(hashlib.blake2b(v.encode(), digest_size=8).digest(), "little") >> 1
+            for v in set(array.tolist())
+        }
+        return frozen(np.array([digests[v] for v in array.tolist()], np.int64))
     return integers(array, "key", -1, 2**63 - 1)
 
 
