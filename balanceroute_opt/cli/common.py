@@ -264,9 +264,25 @@ def read_run_or_problem(path: str) -> tuple[Run | None, Instance, Cluster | None
     from .. import read_problem, read_run
 
     if path.endswith(".parquet") or (is_json_file(path) and schema_of(path) == "balanceroute/run"):
-        run = read_run(path)
+        with _quiet_libraries():
+            run = read_run(path)
         return run, run.instance, run.cluster, run.schedule.start
     return (None, *read_problem(path))
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Keep what compiled libraries print about a damaged file from stderr: the error itself says it in one line."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _step_time(text: str, slots: int) -> StepTime:
