@@ -13,7 +13,7 @@ import engines
 import numpy as np
 import pytest
 import reference as ref
-from engines import Script, Stuck
+from engines import Script, Stuck, run
 
 import balanceroute_opt as bro
 
@@ -32,12 +32,6 @@ def cluster(workers: int, slots: int, kv_capacity: int | None = None, c: float =
 def requests(*rows: tuple[float, int, int], clock: Any = "step") -> bro.Instance:
     """An instance from (release, prompt, output) per request."""
     return bro.Instance(*zip(*rows, strict=True), clock=clock)
-
-
-def run(engine: str, inst: bro.Instance, where: bro.Cluster, name: Any, options: Any = None, **how: Any):
-    if engine != "reference" and isinstance(name, str) and name not in bro.ROUTERS:
-        pytest.skip(f"the package has no router {name!r}")
-    return engines.run(engine, inst, where, name, options, **how)
 
 
 # --- section 2: the step -----------------------------------------------------------------------------------------
@@ -459,6 +453,12 @@ def test_vllm_kv_knows_what_it_has_sent_whatever_the_staleness(engine):
     assert out.worker == [0, 1, 0]
 
 
+def test_vllm_kv_knows_what_it_has_sent_in_the_same_step(engine):
+    # As above, with all three in step 0.
+    out = run(engine, requests((0, 1, 1), (0, 1, 1), (0, 1, 1)), cluster(2, 1), "vllm-kv", staleness=100)
+    assert out.worker == [0, 1, 0]
+
+
 @pytest.mark.parametrize("name", ["sglang-tokens", "tpu-minmax"])
 def test_least_tokens_then_fewest_requests(engine, name):
     # Waiting prompts: r0 5 / 0; r1 0 -> w1 2; r2 -> w1 4; r3 -> w1 5; r4: 5 / 5 tokens, 1 / 3 requests -> w0.
@@ -565,6 +565,9 @@ def test_br0_greedy_worker(engine):
     rows = [(0, 9, LONG), (1, 1, 1), (1, 1, 1), (1, 1, 1)]
     assert workers_of(engine, "br-0", rows, cluster(2, 3)) == [0, 1, 1, 0]
     assert workers_of(engine, "br-0", rows, cluster(2, 3), {"greedy_worker": "least-load"}) == [0, 1, 1, 1]
+    # It is about stage 1 only: the same choices in stage 2 (candidates one by one) go by free slots.
+    options = {"greedy_worker": "least-load", "greedy_slots": 100, "subset_window": 1}
+    assert workers_of(engine, "br-0", rows, cluster(2, 3), options) == [0, 1, 1, 0]
 
 
 def test_br0_closes_a_worker_on_which_nothing_fits(engine):
@@ -572,6 +575,15 @@ def test_br0_closes_a_worker_on_which_nothing_fits(engine):
     rows = [(0, 8, 2), (1, 2, 2), (1, 2, 2), (1, 2, 2)]
     out = run(engine, requests(*rows), cluster(2, 3, 10), "br-0")
     assert (out.worker, out.start) == ([0, 1, 1, 1], [0, 1, 1, 1])
+
+
+def test_br0_counts_the_slots_of_closed_workers(engine):
+    # C = 20. Step 1: w0 has 19 tokens, room 1. w1, m = 19: r1 (5), the largest; m = 14: r2 (4). Free 2, 1: w0 is
+    # closed, but its 2 slots count: 3 > 2, still stage 1: w1 gets r4 (3), the best of all, not r3 (2), the only
+    # candidate of a stage 2 with subset_window = 1. Step 2: r0 has ended: r3 -> w0.
+    rows = [(0, 18, 2), (1, 5, 2), (1, 4, 2), (1, 2, 2), (1, 3, 2)]
+    out = run(engine, requests(*rows), cluster(2, 3, 20), "br-0", {"subset_window": 1})
+    assert (out.worker, out.start) == ([0, 1, 1, 0, 1], [0, 1, 1, 2, 1])
 
 
 # --- section 5.2: BR-H -------------------------------------------------------------------------------------------
@@ -610,6 +622,11 @@ def test_brh_grow(engine, grow, workers):
     rows = [(0, 8, LONG), (0, 10, LONG), (1, 2, 1), (1, 1, 1)]
     options = {"H": 1, "gamma": 1.0, "beta": 3.0, "grow": grow}
     assert workers_of(engine, "br-h", rows, cluster(2, 3), options) == workers
+
+
+def test_brh_forgets_what_ended_before_an_idle_gap(engine):
+    # r0 runs on w0 in steps 0 and 1; in step 6 both workers are empty, P is 0 at every h: tie, w0.
+    assert workers_of(engine, "br-h", [(0, 1, 2), (6, 1, 1)], cluster(2, 1), {"H": 1}) == [0, 0]
 
 
 def test_cutoffs_from_predictions():

@@ -126,9 +126,6 @@ FUZZ = settings(
 
 @pytest.mark.parametrize("name", engines.RULES)
 def test_reference_equals_kernel_and_live_path(name):
-    if name not in bro.ROUTERS:
-        pytest.skip(f"the package has no router {name!r}")
-
     @settings(FUZZ, max_examples=200)
     @given(cases(capacity=True if name == "llumnix" else None), OPTIONS.get(name, st.just({})))
     def check(case: Case, options: dict[str, Any]) -> None:
