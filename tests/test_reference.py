@@ -624,6 +624,33 @@ def test_brh_grow(engine, grow, workers):
     assert workers_of(engine, "br-h", rows, cluster(2, 3), options) == workers
 
 
+class ShortEight:
+    """Expects a request with prompt 8 to end with the present step with probability p, and no other."""
+
+    def __init__(self, p: float) -> None:
+        self.p = p
+
+    def predict(self, age: Any, prompt: Any, key: Any, horizon: int) -> tuple[Any, Any]:
+        return np.where(np.asarray(prompt) == 8, self.p, 0.0), np.ones(len(prompt))
+
+
+@pytest.mark.parametrize(("p", "workers"), [(0.5, [0, 1, 0, 1]), (0.75, [0, 1, 1, 0])])
+def test_brh_cutoff_rounds_halves_up(engine, p, workers):
+    # H = 1, gamma = 1, beta = 1.5. r0's cut-off: p = .5: 2*.5 + 1*.5 = 1.5 -> 2; p = .75: 1.25 -> 1. Step 1:
+    # P_1 = 11 12, P_0 = 9 10 or 9 0. w0: margins 2, 2: r2 (2): 4, r3 (3): 1.5 + 1.5; margins 2, 12: 4 and 1.5 + 3.
+    rows = [(0, 8, LONG), (0, 10, LONG), (1, 2, 1), (1, 3, 1)]
+    options = {"H": 1, "gamma": 1.0, "beta": 1.5, "predictor": ShortEight(p)}
+    assert workers_of(engine, "br-h", rows, cluster(2, 3), options) == workers
+
+
+def test_brh_a_request_that_outlives_its_cutoff_still_counts_in_the_present(engine):
+    # As above with p = 1, refresh 3: r0's C is 1 at age 1, and still 1 at age 2. Step 2: P_0 = 10 0, P_1 = 12 13:
+    # margins 2, 13: r2 (2): 4; r3 (20): (20 - 27) + (20 - 10.5) = 2.5. (With C = 0 margins 12, 13: r3 8 + 9.5.)
+    rows = [(0, 8, LONG), (0, 10, LONG), (2, 2, 1), (2, 20, 1)]
+    options = {"H": 1, "gamma": 1.0, "beta": 1.5, "predictor": ShortEight(1.0), "refresh": 3}
+    assert workers_of(engine, "br-h", rows, cluster(2, 3), options) == [0, 1, 0, 1]
+
+
 def test_brh_forgets_what_ended_before_an_idle_gap(engine):
     # r0 runs on w0 in steps 0 and 1; in step 6 both workers are empty, P is 0 at every h: tie, w0.
     assert workers_of(engine, "br-h", [(0, 1, 2), (6, 1, 1)], cluster(2, 1), {"H": 1}) == [0, 0]
