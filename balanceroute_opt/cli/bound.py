@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .common import (
+    Help,
     add_cluster,
     add_json,
     add_workload,
@@ -40,11 +41,12 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "bound",
+        usage="balanceroute bound [TRACE | INSTANCE | RUN] [options]",
         help="lower bound on a hindsight optimum, with a certificate",
         description="Lower bound on the best placement (admission steps given) or the best schedule (start windows "
         "given) that full knowledge of the future would have allowed.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
     )
     add_workload(parser)
     add_cluster(parser)
@@ -52,7 +54,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
     group.add_argument(
         "--problem", choices=("placement", "schedule"), default="placement", help="which optimum (default placement)"
     )
-    group.add_argument("--method", metavar="M", help="default: item for placement, fluid for schedule")
+    group.add_argument("--method", metavar="M", help="fluid, item, pigeonhole, ... (default: the best cheap one)")
     group.add_argument(
         "--starts-from",
         metavar="ROUTER",
@@ -85,15 +87,16 @@ def _bound(args: argparse.Namespace) -> int:
         raise InputError(f"the run had {run.preemptions} preemptions, which the hindsight problems do not model")
     if inst.clock == "wall":
         raise InputError("the bounds work on steps: give --starts-from ROUTER, or --clock step")
+    method = {} if args.method is None else {"method": args.method}
     if args.problem == "placement":
         if start is None:
             raise InputError(
                 "the placement problem needs admission steps: give --starts-from ROUTER, or a file with start"
             )
-        bound: Bound = placement_bound(inst, cluster, start, args.method or "item")
+        bound: Bound = placement_bound(inst, cluster, start, **method)
     else:
         latest = start if run is not None else None
-        bound = schedule_bound(inst, cluster, args.method or "fluid", max_wait=args.max_wait, latest=latest)
+        bound = schedule_bound(inst, cluster, max_wait=args.max_wait, latest=latest, **method)
     verified = bound.certificate is not None and verify(inst, cluster, bound.certificate) == bound.value
     if args.save_instance is not None:
         write_instance(inst, args.save_instance, args.force, cluster, start if args.problem == "placement" else None)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, InvalidSchedule
-from .common import add_cluster, add_json, cluster_from, print_json, read_run_or_problem
+from .common import Help, add_cluster, add_json, cluster_from, print_json, read_run_or_problem
 
 if TYPE_CHECKING:
     from ..instance import Cluster, Instance
@@ -30,11 +30,12 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "check",
+        usage="balanceroute check FILE [options]",
         help="check schedules and verify certificates",
         description="Check a schedule against every rule of the model, price it again, and verify certificates, "
         "in exact arithmetic and with no code of simulator or solvers. Says what is proved in a sentence each.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
     )
     parser.add_argument("file", metavar="FILE", help="saved run, instance (.json), or folder of compare --certificates")
     parser.add_argument("--schedule", metavar="S", help="schedule for the instance (a run has its own)")

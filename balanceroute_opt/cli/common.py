@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import re
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ..steptime import StepTime
 
 __all__ = [
+    "Help",
     "add_cluster",
     "add_json",
     "add_view",
@@ -38,6 +40,16 @@ __all__ = [
     "window",
     "workload_from",
 ]
+
+
+class Help(argparse.HelpFormatter):
+    """Wraps descriptions and leaves texts of several lines, such as examples, as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text:
+            return "".join(indent + line for line in text.splitlines(keepends=True))
+        return super()._fill_text(text, width, indent)
+
 
 _GENERATE, _REQUESTS, _UTILIZATION = "bfio", 2000, 0.9
 
@@ -134,7 +146,9 @@ def workload_from(args: argparse.Namespace) -> tuple[Instance, Cluster]:
             from ..experiments.specs import nearest
 
             raise InputError(f"unknown generator {name!r}{nearest(name, GENERATORS)}; known: {', '.join(GENERATORS)}")
-        inst = generate(name, n=args.n or (_REQUESTS if args.n is None else 0), seed=args.seed)
+        # The adversary's own number is one round; the others' is smaller than what fills a cluster.
+        own = inspect.signature(GENERATORS[name]).parameters["n"].default is None
+        inst = generate(name, n=_REQUESTS if args.n is None and not own else args.n, seed=args.seed)
         if utilization is None and inst.clock == "wall":
             utilization = _UTILIZATION
     else:

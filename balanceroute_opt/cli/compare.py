@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from .common import (
+    Help,
     add_cluster,
     add_json,
     add_view,
@@ -36,11 +37,12 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "compare",
+        usage="balanceroute compare [TRACE] [options]",
         help="run routers on a workload and rank them against a certified bound",
         description="Run routers on one workload and print one table, best first: what each costs, and how much above "
         "the best placement it is at most, which `balanceroute check` can verify without a solver.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
     )
     add_workload(parser)
     add_cluster(parser)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from .common import (
+    Help,
     add_cluster,
     add_json,
     add_view,
@@ -35,10 +36,11 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "simulate",
+        usage="balanceroute simulate [TRACE] [options]",
         help="run one router and print its metrics",
         description="Run one router on a workload, print every metric, and save the run if asked.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
     )
     add_workload(parser)
     add_cluster(parser)
