@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 import balanceroute_opt as bro
 from balanceroute_opt.cli import diagnose as command
+from balanceroute_opt.cli import main
 from balanceroute_opt.logs import FORMATS, diagnose, log_text, read_log, scan, write_log
 from balanceroute_opt.logs.picture import plot_log
 from balanceroute_opt.metrics import METRICS
@@ -272,7 +273,7 @@ def test_same_numbers_in_files_side_by_side_are_different_ranks(make):
     log = read_log(paths)
     assert log.ranks == ("engine0.log:0", "engine1.log:0")
     assert log.moments.running.tolist() == [[1, 5]] * 3
-    assert "each is a rank of its own (2)" in log.notes[0]
+    assert "ranks of their own, 2 in all" in log.notes[0]
 
 
 def test_interleaved_processes_with_the_same_number_are_different_ranks(make):
@@ -485,6 +486,18 @@ def test_capacity_line_of_one_file_serves_all(make):
     assert log.load.tolist() == [100, 100]
 
 
+def test_capacities_of_nobody_in_particular(make):
+    ranks = vllm("05-28 00:00:00", 0, 1) + vllm("05-28 00:00:00", 1, 1)
+    unclear = read_log(make(SIZE.format("", "1,000") + SIZE.format("", "2,000") + ranks))
+    assert unclear.load.tolist() == [200, 200]
+    assert "(1,000 .. 2,000) are printed without their ranks" in unclear.notes[0]
+    # A restart with another capacity is clear.
+    later = ranks.replace("00:00:00", "00:00:30")
+    restarted = read_log(make(SIZE.format("", "1,000") + ranks + SIZE.format("", "2,000") + later))
+    assert restarted.load.tolist() == [100, 100, 200, 200]
+    assert restarted.notes == ()
+
+
 def test_step_time_needs_tokens(make):
     log = read_log(make(vllm("05-28 00:00:00", 0, 1) + vllm("05-28 00:00:00", 1, 1)))
     with pytest.raises(bro.InputError, match="loads in tokens, and this log has share: give the capacity"):
@@ -494,7 +507,8 @@ def test_step_time_needs_tokens(make):
 def test_hybrid_models_of_sglang(make):
     text = "".join(
         f"[2026-01-01 00:00:00 DP{g} TP{g}] Decode batch, #running-req: 1, #full token: {95186 + g}, "
-        f"full token usage: 0.36, #swa token: 7, swa token usage: 0.10, mamba num: 2, mamba usage: 0.03, accept len: 2.83, cuda graph: True, "
+        f"full token usage: 0.36, "
+        f"#swa token: 7, swa token usage: 0.10, mamba num: 2, mamba usage: 0.03, accept len: 2.83, cuda graph: True, "
         f"gen throughput (token/s): 0.14, #queue-req: {g}\n"
         for g in (0, 1)
     )
@@ -889,10 +903,18 @@ def test_log_round_trip(make, tmp_path):
 
 
 def run(*arguments: object) -> int:
+    """Exit status; errors are raised, so that their text can be looked at."""
     parser = argparse.ArgumentParser()
     command.add(parser.add_subparsers())
     args = parser.parse_args(["diagnose", *map(str, arguments)])
     return args.run(args)
+
+
+def test_command_through_main(make, tmp_path, capsys):
+    assert main(["diagnose", str(DATA / "pages.sglang.log")]) == 0
+    assert "SGLang log: 2 ranks" in capsys.readouterr().out
+    assert main(["diagnose", str(tmp_path / "none.log")]) == 2
+    assert capsys.readouterr() == ("", f"balanceroute: {tmp_path / 'none.log'}: no such file\n")
 
 
 @pytest.fixture
@@ -922,7 +944,7 @@ def test_command_prints_tables_within_100_columns(unbalanced, capsys):
 
 def test_command_json(unbalanced, capsys):
     log, paths = unbalanced
-    assert run(*paths, "--json", "--fixed", 0.01) == 0
+    assert run(*paths, "--json", "--fixed", 0.01, "--window", "0.1-0.9") == 0
     data = json.loads(capsys.readouterr().out, parse_constant=lambda c: pytest.fail(f"{c} is not JSON"))
     assert data["metrics"]["excess"] == pytest.approx(log.metrics()["excess"])
     assert len(data["ranks"]) == 16
@@ -934,7 +956,7 @@ def test_command_reads_the_page_lines(capsys):
     for name in ("pages.vllm.log", "pages.metrics.txt", "pages.sglang.log"):
         assert run(DATA / name) == 0
         assert run(DATA / name, "--json") == 0
-    assert '"inf"' in capsys.readouterr().out
+    assert '"max_over_min_load_p50": null' in capsys.readouterr().out  # infinite
 
 
 def test_command_presets(unbalanced, capsys):

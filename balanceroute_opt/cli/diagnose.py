@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
-import math
-import sys
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from .common import add_json, console, print_json, window
 
 if TYPE_CHECKING:
     from ..logs import Diagnosis, Log
@@ -48,9 +46,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--missing", choices=("auto", "empty", "skip"), default="auto", help="what a silent rank means (default: auto)"
     )
     reading.add_argument("--rank-per-file", action="store_true", help="ranks of different files are different ranks")
-    reading.add_argument(
-        "--window", type=float, nargs=2, metavar=("FROM", "TO"), help="only this part of the time, as 0.1 0.9"
-    )
+    reading.add_argument("--window", type=window, default="all", metavar="W", help="all, or a part such as 0.1-0.9")
     time = parser.add_argument_group("step time, for an estimate in tokens/s (needs loads in tokens)")
     time.add_argument("--preset", metavar="NAME", help="a named step time")
     time.add_argument("--slots", type=int, metavar="B", help="requests per rank, for presets that need it")
@@ -60,7 +56,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     output = parser.add_argument_group("output")
     output.add_argument("--plot", metavar="OUT", help="draw the time line (.png, .svg, .pdf)")
     output.add_argument("--force", action="store_true", help="replace a picture that exists")
-    output.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(output)
     parser.set_defaults(run=_run)
 
 
@@ -81,15 +77,13 @@ def _run(args: argparse.Namespace) -> int:
         missing=args.missing,
         rank_per_file=args.rank_per_file,
     )
-    window: Any = tuple(args.window) if args.window else "all"
-    found = diagnose(log, window, step_time)
+    found = diagnose(log, args.window, step_time)
     if args.plot:
         from ..logs.picture import plot_log
 
-        plot_log(log, args.plot, window, args.force)
+        plot_log(log, args.plot, args.window, args.force)
     if args.json:
-        json.dump(_plain(_as_dict(log, found)), sys.stdout, indent=2, allow_nan=False)
-        sys.stdout.write("\n")
+        print_json(_as_dict(log, found))
     else:
         _print(log, found)
         if args.plot:
@@ -124,26 +118,14 @@ def _as_dict(log: Log, found: Diagnosis) -> dict[str, Any]:
     } | found.as_dict()
 
 
-def _plain(value: Any) -> Any:
-    """JSON has no infinite and undefined numbers: "inf" and null."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else "inf" if value > 0 else "-inf"
-    return value
-
-
 def _print(log: Log, found: Diagnosis) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
+    out = console()
     for line in _head(log, found):
-        console.print(Text(line))
-    console.print()
+        out.print(Text(line))
+    out.print()
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("metric")
     table.add_column("value", justify="right")
@@ -151,8 +133,8 @@ def _print(log: Log, found: Diagnosis) -> None:
     table.add_column("meaning")
     for row in _metric_rows(log, found):
         table.add_row(*(Text(cell) for cell in row))
-    console.print(table)
-    console.print()
+    out.print(table)
+    out.print()
     shown, left = _shown(found.ranks)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("rank", "load", "/ mean", "above mean", "heaviest", "running", "queue p95", "silent", ""):
@@ -160,12 +142,12 @@ def _print(log: Log, found: Diagnosis) -> None:
     for r in shown:
         style = {"heavy": "red", "light": "blue"}.get(r.verdict, "")
         table.add_row(*(Text(cell) for cell in _rank_cells(log, r)), style=style)
-    console.print(table)
+    out.print(table)
     if left:
-        console.print(Text(f"({left} ranks in between are not shown; --json has all)"))
+        out.print(Text(f"({left} ranks in between are not shown; --json has all)"))
     for finding in found.findings:
-        console.print()
-        console.print(Text(f"* {finding.text}"))
+        out.print()
+        out.print(Text(f"* {finding.text}"))
 
 
 def _head(log: Log, found: Diagnosis) -> list[str]:

@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..instance import Cluster
 from ..metrics import METRICS, StepSeries, Window, step_metrics, window_bounds
 from ..steptime import StepTime
-from .scan import FORMATS, NONE, Samples, Scanner, open_log
+from .scan import FORMATS, NONE, Scanner, open_log
 
 if TYPE_CHECKING:
     import polars
@@ -398,7 +398,7 @@ def _build(
     rank_per_file: bool,
 ) -> Log:
     samples = scanner.samples[format]
-    column = {name: np.array(getattr(samples, name)) for name in Samples.__dataclass_fields__ if _is_column(name)}
+    column = samples.columns()
     notes: list[str] = []
     owner = sorted(scanner.sources, key=lambda key: scanner.sources[key])
     file_of = np.array([file for file, _ in owner], np.int64)[column["source"]]
@@ -418,6 +418,11 @@ def _build(
         start = _printed(float(time[0]), scanner.clock.has_year)
     time = time - time[0]
     load, unit, capacity = _loads(column, kv_capacity, notes)
+    if kv_capacity is None and scanner.unclear_capacity is not None and format != "vllm-metrics":
+        low, high = scanner.unclear_capacity
+        notes.append(
+            f"several KV capacities ({low:,} .. {high:,}) are printed without their ranks: the last one is used"
+        )
     step = _interval(time, column["rank"]) if interval is None else interval
     whole = timed and bool((np.floor(time) == time).all())
     moment = _group(time, np.searchsorted(ids, column["rank"]), max(_JOIN * step, 1.0 if whole else 0.0), len(ids))
@@ -447,10 +452,6 @@ def _build(
         rate=column["rate"],
         moment=moment,
     )
-
-
-def _is_column(name: str) -> bool:
-    return name not in ("half", "aggregated", "copies")
 
 
 def _times(
@@ -523,7 +524,10 @@ def _number(
         return " ".join(names) + ("" if r == NONE else f":{r}")
 
     names = [label(int(p), int(r)) for p, r in pairs.T]
-    notes.append(f"rank numbers repeat or lack in several files or processes: each is a rank of its own ({len(names)})")
+    if (pairs[1] == NONE).all():
+        notes.append(f"the lines name no ranks: each of {len(names)} files or processes is one")
+    else:
+        notes.append(f"several files or processes have ranks of their own, {len(names)} in all (repeated numbers)")
     return keep, names
 
 

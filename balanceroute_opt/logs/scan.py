@@ -21,6 +21,9 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..errors import InputError
 
 FORMATS: dict[str, str] = {
@@ -40,24 +43,26 @@ _MOST_RANKS = 100_000
 _ANSI = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
 _DATE = re.compile(rb"(?<!\d)(?:(\d{4})-)?(\d\d)-(\d\d)[ T](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?")
 _PID = re.compile(rb"pid=(\d+)")
-_DP = re.compile(rb"DP(\d{1,6})\b")
+_DP = re.compile(rb"DP(\d{1,6})(?!\d)")
 
 _VLLM = b"Avg prompt throughput: "
 _ENGINE = re.compile(rb"Engine (\d{1,6}): $")
-_VLLM_FIELDS = re.compile(
-    rb"(?:.*?Avg generation throughput: (\d+(?:\.\d+)?) )?"
-    rb".*?Running: (\d{1,9}) reqs,.*?(?:Waiting|Pending): (\d{1,9}) reqs,.*?KV cache usage: (\d{1,3}(?:\.\d+)?)%"
+# Fields of a record, in their order, each (pattern, needed).
+_VLLM_FIELDS = (
+    (re.compile(rb"Avg generation throughput: (\d+(?:\.\d+)?) "), False),
+    (re.compile(rb"Running: (\d{1,9}) reqs,"), True),
+    (re.compile(rb"(?:Waiting|Pending): (\d{1,9}) reqs,"), True),
+    (re.compile(rb"KV cache usage: (\d{1,3}(?:\.\d+)?)%"), True),
 )
 
 _SGLANG = b"Decode batch"
 _SGLANG_RECORD = re.compile(rb"(?: \[[^\]]{0,40}\])?[.,]")
-_SGLANG_HEAD = re.compile(rb"\[([^\[\]]*)\][^\[\]]{0,80}$")
-_SGLANG_FIELDS = re.compile(
-    rb"#running-req: (\d{1,9}), "
-    rb"(?:.*?(?<= )#(?:full )?token: (\d{1,15}),)?"
-    rb"(?:.*?(?<=, )(?:full )?token usage: (\d+(?:\.\d+)?),)?"
-    rb"(?:.*?gen throughput \(token/s\): (\d+(?:\.\d+)?),)?"
-    rb".*?#queue-req: (\d{1,9})(?!\d)"
+_SGLANG_FIELDS = (
+    (re.compile(rb"#running-req: (\d{1,9}),"), True),
+    (re.compile(rb" #(?:full )?token: (\d{1,15}),"), False),
+    (re.compile(rb", (?:full )?token usage: (\d+(?:\.\d+)?),"), False),
+    (re.compile(rb"gen throughput \(token/s\): (\d+(?:\.\d+)?),"), False),
+    (re.compile(rb"#queue-req: (\d{1,9})(?!\d)"), True),
 )
 
 _GAUGES = (b"vllm:num_requests_", b"cache_usage_perc")
@@ -75,22 +80,28 @@ _TIME_LINE = re.compile(
 )
 
 _CAPACITIES = (b"KV cache size: ", b"max_total_num_tokens=")
-_CAPACITY = re.compile(rb"(?:KV cache size: |max_total_num_tokens=)([\d,]{1,20})(?: tokens|\D)")
+_CAPACITY = re.compile(rb"(?:KV cache size: |max_total_num_tokens=)(\d[\d,]{0,15})(?: tokens|\D)")
+
+
+COLUMNS = {
+    "time": float,
+    "source": int,
+    "rank": int,
+    "running": int,
+    "waiting": int,
+    "tokens": int,
+    "share": float,
+    "capacity": int,
+    "rate": float,
+}
+"""Columns of a sample; numbers below 2**53, so that a row of floats holds all of them exactly."""
 
 
 @dataclass
 class Samples:
-    """Columns of the samples of one format, in the order in which they were read."""
+    """Samples of one format, in the order in which they were read, and what was left out."""
 
-    time: array[float] = field(default_factory=lambda: array("d"))
-    source: array[int] = field(default_factory=lambda: array("q"))
-    rank: array[int] = field(default_factory=lambda: array("q"))
-    running: array[int] = field(default_factory=lambda: array("q"))
-    waiting: array[int] = field(default_factory=lambda: array("q"))
-    tokens: array[int] = field(default_factory=lambda: array("q"))
-    share: array[float] = field(default_factory=lambda: array("d"))
-    capacity: array[int] = field(default_factory=lambda: array("q"))
-    rate: array[float] = field(default_factory=lambda: array("d"))
+    rows: array[float] = field(default_factory=lambda: array("d"))
     half: int = 0
     aggregated: int = 0
     copies: int = 0
@@ -107,18 +118,15 @@ class Samples:
         capacity: int = 0,
         rate: float = math.nan,
     ) -> None:
-        self.time.append(time)
-        self.source.append(source)
-        self.rank.append(rank)
-        self.running.append(running)
-        self.waiting.append(waiting)
-        self.tokens.append(tokens)
-        self.share.append(share)
-        self.capacity.append(capacity)
-        self.rate.append(rate)
+        self.rows.extend((time, source, rank, running, waiting, tokens, share, capacity, rate))
 
     def __len__(self) -> int:
-        return len(self.time)
+        return len(self.rows) // len(COLUMNS)
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """An array of every column."""
+        table = np.array(self.rows).reshape(-1, len(COLUMNS))
+        return {name: table[:, i].astype(kind) for i, (name, kind) in enumerate(COLUMNS.items())}
 
 
 class Clock:
@@ -177,8 +185,10 @@ class Scanner:
         self.bytes_read = 0
         self._clock = Clock()
         self._file = -1
-        self._before: dict[tuple[int, int], tuple[float, int, bytes, bytes]] = {}
+        self._before: dict[tuple[int, int], tuple[float, int, tuple[bytes, ...], bytes]] = {}
         self._capacity: dict[int, int] = {}
+        self._read_at_capacity = 0
+        self.unclear_capacity: tuple[int, int] | None = None
         self._scrape = _Scrape(self)
         self._scraped = False
 
@@ -245,11 +255,16 @@ class Scanner:
         elif b"vllm:" in line:
             self._scrape.line(line)
         elif any(marker in line for marker in _CAPACITIES) and (match := _CAPACITY.search(line)):
-            digits = match[1].replace(b",", b"")
             owner = _DP.search(line, 0, match.start())
-            rank = int(owner[1]) if owner else NONE
-            if digits:
-                self._capacity[rank] = int(digits)
+            self._capacity_line(int(owner[1]) if owner else NONE, int(match[1].replace(b",", b"")))
+
+    def _capacity_line(self, rank: int, tokens: int) -> None:
+        read = sum(map(len, self.samples.values()))
+        before = self._capacity.get(rank, tokens)
+        if rank == NONE and before != tokens and read == self._read_at_capacity:
+            self.unclear_capacity = (min(before, tokens), max(before, tokens))
+        self._capacity[rank] = tokens
+        self._read_at_capacity = read
 
     def _time_line(self, match: re.Match[bytes]) -> None:
         stamp = _DATE.search(match[1]) if match[1] else None
@@ -267,8 +282,8 @@ class Scanner:
         before, *records = line.split(_VLLM)
         for record in records:
             engine = _ENGINE.search(before)
-            fields = _VLLM_FIELDS.match(record[:_RECORD])
-            head = self._head(before)
+            fields = _fields(record[:_RECORD], _VLLM_FIELDS)
+            head = self._head(before[-_RECORD:])
             if fields is None or head is None:
                 out.half += 1
             elif engine is None and before.endswith(b"Aggregated: "):
@@ -276,7 +291,7 @@ class Scanner:
             else:
                 rank = int(engine[1]) if engine else NONE
                 time, source = head
-                rate, running, waiting, usage = fields.groups()
+                rate, running, waiting, usage = fields
                 out.add(
                     time,
                     source,
@@ -291,12 +306,13 @@ class Scanner:
 
     def _head(self, text: bytes) -> tuple[float, int] | None:
         """Time and process of a record, from the last of each before it; None if there is no such date."""
-        text = text[-_RECORD:]
-        stamps = list(_DATE.finditer(text))
-        processes = _PID.findall(text)
-        time = self._clock.read(stamps[-1]) if stamps else math.nan
-        if stamps and math.isnan(time):
+        stamp = None
+        for stamp in _DATE.finditer(text):  # noqa: B007
+            pass
+        time = self._clock.read(stamp) if stamp else math.nan
+        if stamp and math.isnan(time):
             return None
+        processes = _PID.findall(text) if b"pid=" in text else None
         return time, self.source(b"pid " + processes[-1] if processes else b"")
 
     def _sglang(self, line: bytes) -> None:
@@ -308,29 +324,29 @@ class Scanner:
                 continue
             # What follows the next bracketed time belongs to another record.
             cut = record.find(b"[20")
-            fields = _SGLANG_FIELDS.search(record[: min(cut, _RECORD) if cut >= 0 else _RECORD])
+            fields = _fields(record[: min(cut, _RECORD) if cut >= 0 else _RECORD], _SGLANG_FIELDS)
+            before = before[-_RECORD:]
             head = self._head(before)
-            if fields is None or fields[2] is fields[3] is None or head is None:
+            if fields is None or not (fields[1] or fields[2]) or head is None:
                 out.half += 1
             else:
                 self._decode(head, before, fields)
             before = record
 
-    def _decode(self, head: tuple[float, int], before: bytes, fields: re.Match[bytes]) -> None:
+    def _decode(self, head: tuple[float, int], before: bytes, fields: tuple[bytes, ...]) -> None:
         out = self.samples["sglang"]
         time, source = head
-        bracket = _SGLANG_HEAD.search(before[-_RECORD:])
-        tags = bracket[1] if bracket else b""
+        tags = before[max(before.rfind(b"[20"), 0) :]
         owner = _DP.search(tags)
         rank = int(owner[1]) if owner else NONE
         # Ranks of tensor or pipeline parallelism repeat what their data-parallel rank has just said.
-        this = (time, source, fields.group(), tags)
+        this = (time, source, fields, tags)
         last = self._before.get((source, rank))
         self._before[source, rank] = this
         if last is not None and last[:3] == this[:3] and last[3] != this[3]:
             out.copies += 1
             return
-        running, tokens, usage, rate, queue = fields.groups()
+        running, tokens, usage, rate, queue = fields
         out.add(
             time,
             source,
@@ -342,6 +358,24 @@ class Scanner:
             capacity=self.capacity(rank),
             rate=float(rate) if rate else math.nan,
         )
+
+
+def _fields(record: bytes, wanted: tuple[tuple[re.Pattern[bytes], bool], ...]) -> tuple[bytes, ...] | None:
+    """What the patterns find one after the other, b"" for a field that is not there; None if a needed one is not.
+
+    One search per field takes time linear in the record; one expression for all would take a power of it.
+    """
+    found, at = [], 0
+    for pattern, needed in wanted:
+        match = pattern.search(record, at)
+        if match is None:
+            if needed:
+                return None
+            found.append(b"")
+        else:
+            found.append(match[1])
+            at = match.end() - 1  # the separator may belong to the next field, too
+    return tuple(found)
 
 
 class _Scrape:
