@@ -213,7 +213,7 @@ class Log:
             raise InputError("no requests were running at any moment at which all ranks are known")
         raise InputError(
             f"at none of {len(m):,} moments are all {len(self.ranks)} ranks known: give the files of all ranks, "
-            'or count silent ones as empty (missing="empty")'
+            "or count silent ones as empty (--missing empty)"
         )
 
     def metrics(self, window: Window = "all", step_time: StepTime | None = None) -> dict[str, Any]:
@@ -248,7 +248,7 @@ class Log:
         if step_time is not None and self.unit != "tokens":
             raise InputError(
                 f"a step time needs loads in tokens, and this log has {self.unit or 'no load'}"
-                + (": give the capacity of a rank (kv_capacity=)" if self.unit else "")
+                + (": give the capacity of a rank (--kv-capacity, kv_capacity=)" if self.unit else "")
             )
         with_load = self.unit is not None and bool((load >= 0).all() and (load.max(axis=1) > 0).all())
         if self.unit == "share":
@@ -374,7 +374,7 @@ def _format(scanner: Scanner, format: str | None, where: str) -> str:
     found = {name: len(s) for name, s in scanner.samples.items() if len(s) and format in (None, name)}
     if len(found) > 1:
         parts = ", ".join(f"{count:,} of {name}" for name, count in found.items())
-        raise InputError(f"{where}: samples of more than one format ({parts}); name one (format=)")
+        raise InputError(f"{where}: samples of more than one format ({parts}); name one (--format, format=)")
     if found:
         return next(iter(found))
     for name, samples in scanner.samples.items():
@@ -429,7 +429,7 @@ def _build(
     if (int(moment[-1]) + 1) * len(ids) > _MOST_CELLS:
         raise InputError(
             f"{len(time):,} samples of {len(ids):,} ranks make {int(moment[-1]) + 1:,} moments: they do not line up in "
-            "time; give the seconds between samples (interval=)"
+            "time; give the seconds between samples (--interval, interval=)"
         )
     counts = {"bytes": scanner.bytes_read, "samples": len(time), "half": samples.half, "copies": samples.copies}
     counts |= {"aggregated": samples.aggregated, "unranked": unranked}
@@ -555,14 +555,14 @@ def _all_ranks(
     elif len(ids) == 1:
         raise InputError(
             f"one rank only ({names[0] if names else int(ids[0])}): balance needs two; give the files of all ranks, "
-            "or their number (ranks=) if the others are idle"
+            "or their number (--ranks, ranks=) if the others are idle"
         )
     elif names is None and len(ids) <= int(ids[-1]):
         gaps = np.setdiff1d(np.arange(int(ids[-1]) + 1), ids)
         shown = ", ".join(map(str, gaps[:5])) + (", ..." if len(gaps) > 5 else "")
         notes.append(
             f"rank{'s' if len(gaps) > 1 else ''} {shown} never report{'s' if len(gaps) == 1 else ''}; "
-            f"if idle rather than elsewhere, say how many ranks there are (ranks={int(ids[-1]) + 1})"
+            f"if idle rather than elsewhere, say how many ranks there are (--ranks {int(ids[-1]) + 1})"
         )
     return ids, tuple(names[i] if names and i < len(names) else str(i) for i in ids)
 
@@ -621,7 +621,7 @@ def _loads(
         from_share = np.rint(np.where(shared, share, 0.0) * capacity).astype(np.int64)
         return np.where(tokens >= 0, tokens, np.where(counted, from_share, -1)), "tokens", same
     if (capacity > 0).any():
-        notes.append("the KV capacity is known for some samples only: loads stay shares of it (kv_capacity= gives it)")
+        notes.append("the KV capacity is known for some samples only: loads stay shares of it (--kv-capacity gives it)")
     return np.where(shared, share, -1.0), "share", same
 
 
