@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from .._jit import compiled
 
 
-@njit(cache=True)
+@compiled
 def uniform(salt, index, age):
     """A number in [0, 1) that depends on its arguments alone (splitmix64)."""
     z = np.uint64(salt) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(index)
@@ -18,13 +19,13 @@ def uniform(salt, index, age):
     return (z >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
-@njit(cache=True)
+@compiled
 def true_cutoff(left, horizon):
     """Cut-off of a request that is known to end in `left` steps."""
     return left if left <= horizon else horizon + 1
 
 
-@njit(cache=True)
+@compiled
 def noisy_cutoff(left, horizon, u, false_positive, false_negative):
     """Cut-off under stated error rates; a false alarm puts the end in the middle of the horizon."""
     if left <= horizon:
@@ -32,7 +33,7 @@ def noisy_cutoff(left, horizon, u, false_positive, false_negative):
     return max(1, (horizon + 1) // 2) if u < false_positive else horizon + 1
 
 
-@njit(cache=True)
+@compiled
 def noisy_cutoffs(left, index, age, horizon, false_positive, false_negative, salt):
     """noisy_cutoff of several requests."""
     result = np.empty(len(left), np.int64)

@@ -236,6 +236,8 @@ class _Driver:
         self.queued_tokens = _locked(s.seen_tokens if stale else s.queued_tokens)
         self.blocks = _locked(s.seen_blocks if stale else s.blocks)
         self.queued_blocks = _locked(s.seen_queued_blocks if stale else s.queued_blocks)
+        self.own = _locked(s.work_active)
+        self.wanted = np.zeros(len(inst), np.bool_)
 
     def view(self, pool: PoolView) -> View:
         from .state import STEP, TIME
@@ -253,7 +255,7 @@ class _Driver:
             queued_tokens=self.queued_tokens,
             blocks=self.blocks,
             queued_blocks=self.queued_blocks,
-            own=s.active + s.queued if s.immediate else self.active,
+            own=self.own,
             pool=pool,
             slots=s.slots,
             kv_capacity=self.capacity,
@@ -271,7 +273,7 @@ class _Driver:
 class _Pooled(_Driver):
     def step(self) -> None:
         from .kernel import admit_all, take_requests
-        from .state import ACTIVE, STEP, TIME, WAITING
+        from .state import ACTIVE, STEP, TIME
 
         s = self.s
         head, tail = int(s.pool.counts[0]), int(s.pool.counts[1])
@@ -283,6 +285,7 @@ class _Pooled(_Driver):
             wait = s.clock[TIME] - s.arrive_time[ids]
         else:
             wait = s.counts[STEP] - s.arrive_step[ids]
+        s.work_active[:] = s.active
         columns = (index, s.pool.prompt[head:tail].copy(), wait, self.key[index])
         view = self.view(PoolView(*(frozen(c) for c in columns)))
         begin = time.perf_counter()
@@ -290,11 +293,10 @@ class _Pooled(_Driver):
         self.calls.append(time.perf_counter() - begin)
         number = self.check(answer, ids, index, int(s.counts[STEP]))
         if number:
-            wanted = np.zeros(len(s.prompt), np.bool_)
-            wanted[s.out_request[:number]] = True
-            take_requests(s, wanted)
+            self.wanted[s.out_request[:number]] = True
+            take_requests(s, self.wanted)
+            self.wanted[s.out_request[:number]] = False
             admit_all(s, number)
-        assert s.counts[WAITING] >= 0
 
     def check(self, answer: Any, ids: Any, index: Any, step: int) -> int:
         """Write a valid answer to the state's decision; raise RouterError otherwise."""
@@ -345,6 +347,7 @@ class _Immediate(_Driver):
 
         s, rule = self.s, self.rule
         if s.counts[BOUND] < s.counts[NEXT]:
+            s.work_active[:] = s.active + s.queued
             view = self.view(PoolView(*(frozen(np.empty(0, np.int64)) for _ in range(4))))
             for i in range(int(s.counts[BOUND]), int(s.counts[NEXT])):
                 index = int(s.origin[i])
@@ -352,7 +355,9 @@ class _Immediate(_Driver):
                 begin = time.perf_counter()
                 answer = rule.bind(view, request)
                 self.calls.append(time.perf_counter() - begin)
-                enqueue(s, i, self.check(answer, index, int(s.counts[STEP])))
+                worker = self.check(answer, index, int(s.counts[STEP]))
+                s.work_active[worker] += 1
+                enqueue(s, i, worker)
         admit_queued(s)
 
     def check(self, answer: Any, index: int, step: int) -> int:

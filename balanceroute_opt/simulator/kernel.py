@@ -7,8 +7,8 @@ decision; a Python router's decision is called from :mod:`balanceroute_opt.simul
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from .._jit import compiled
 from ..routers.kernels.pool import pool_push, pool_size
 from .state import ACTIVE, BOUND, GONE, LOGGED, NEXT, PREEMPTED, SNAPSHOT, SNAPSHOT_TIME, STEP, TIME, WAITING
 
@@ -16,7 +16,7 @@ DECIDE, DONE, LOG_FULL, STUCK = range(4)
 BLOCK = 16
 
 
-@njit(cache=True)
+@compiled
 def begin_step(s):
     """Ends, preemptions and arrivals of the next step; returns what the driver has to do.
 
@@ -39,7 +39,7 @@ def begin_step(s):
     return DECIDE
 
 
-@njit(cache=True)
+@compiled
 def finish_step(s):
     """Execute the step after the router's admissions, or jump to the next arrival if nothing is active."""
     count, log = s.counts, s.log
@@ -82,7 +82,7 @@ def finish_step(s):
     return DECIDE
 
 
-@njit(cache=True)
+@compiled
 def admit(s, i, g):
     """Put request i (sequence number) on worker g in the current step."""
     count = s.counts
@@ -117,14 +117,14 @@ def admit(s, i, g):
     count[WAITING] -= 1
 
 
-@njit(cache=True)
+@compiled
 def admit_all(s, number):
     """Apply the pooled decision ``out_request[:number]``, ``out_worker[:number]``."""
     for j in range(number):
         admit(s, s.out_request[j], s.out_worker[j])
 
 
-@njit(cache=True)
+@compiled
 def copy_view(s):
     """Loads as the router may see them, free slots and room, into the decision's own arrays."""
     stale = s.staleness > 0
@@ -135,7 +135,7 @@ def copy_view(s):
         s.work_room[g] = s.capacity - s.load[g]
 
 
-@njit(cache=True)
+@compiled
 def enqueue(s, i, g):
     """Bind request i to the end of worker g's queue."""
     s.queue_next[i] = -1
@@ -154,7 +154,7 @@ def enqueue(s, i, g):
         s.seen_queued_blocks[g] += (s.prompt[i] + BLOCK - 1) // BLOCK
 
 
-@njit(cache=True)
+@compiled
 def admit_queued(s):
     """Every worker admits from the head of its queue while it has a free slot and room."""
     for g in range(s.workers):
@@ -169,7 +169,7 @@ def admit_queued(s):
             admit(s, i, g)
 
 
-@njit(cache=True)
+@compiled
 def _leave(s, i, g, load):
     """Take request i, whose load is `load` now, off worker g."""
     count = s.counts
@@ -195,7 +195,7 @@ def _leave(s, i, g, load):
             s.newer[older] = newer
 
 
-@njit(cache=True)
+@compiled
 def _end_requests(s):
     slot = s.counts[STEP] & (len(s.ring) - 1)
     i = s.ring[slot]
@@ -205,7 +205,7 @@ def _end_requests(s):
         i = s.ring_next[i]
 
 
-@njit(cache=True)
+@compiled
 def _preempt(s):
     k = s.counts[STEP]
     for g in range(s.workers):
@@ -241,7 +241,7 @@ def _preempt(s):
                 pool_push(s.pool, i, s.prompt[i], True)
 
 
-@njit(cache=True)
+@compiled
 def _jump(s):
     """Move the clock over idle time to the next arrival."""
     i = s.counts[NEXT]
@@ -251,7 +251,7 @@ def _jump(s):
         s.counts[STEP] = max(s.counts[STEP], s.arrive_step[i])
 
 
-@njit(cache=True)
+@compiled
 def _arrive(s):
     """Make requests visible; an immediate router still has to bind those from ``counts[BOUND]`` on."""
     count, n = s.counts, len(s.prompt)
@@ -265,7 +265,7 @@ def _arrive(s):
     count[NEXT] = i
 
 
-@njit(cache=True)
+@compiled
 def _refresh(s):
     """Take a new snapshot of the workers when the old one has reached its age."""
     count, clock = s.counts, s.clock
@@ -284,7 +284,7 @@ def _refresh(s):
         s.seen_queued_blocks[g] = s.queued_blocks[g]
 
 
-@njit(cache=True)
+@compiled
 def take_requests(s, wanted):
     """Take the sequence numbers ``wanted`` (a mask over sequence numbers) out of an arrival-ordered pool."""
     pool = s.pool
@@ -298,13 +298,13 @@ def take_requests(s, wanted):
     pool.counts[0] = keep
 
 
-@njit(cache=True)
+@compiled
 def waiting(s):
     """Requests in the pool (pooled routers)."""
     return pool_size(s.pool)
 
 
-@njit(cache=True)
+@compiled
 def ages(s):
     """Sequence numbers, workers, prompts and ages of the active requests, oldest sequence number first."""
     ids = np.sort(s.members[: s.counts[ACTIVE]])

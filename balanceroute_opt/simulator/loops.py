@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from numba import njit
-
+from .._jit import compiled
 from ..routers.kernels.br import br0_decide, brh_decide
 from ..routers.kernels.immediate import bind_request
 from ..routers.kernels.pooled import least_kv_decide, trtllm_decide
@@ -12,7 +11,7 @@ from .projection import add_admissions, advance_projection, show_projection
 from .state import BOUND, NEXT
 
 
-@njit(cache=True)
+@compiled
 def run_br0(s, p, rng):
     """Run until the driver is needed; returns begin_step's or finish_step's status."""
     status = begin_step(s)
@@ -26,7 +25,7 @@ def run_br0(s, p, rng):
     return status
 
 
-@njit(cache=True)
+@compiled
 def decide_brh(s, p):
     """One step of BR-H between begin_step and finish_step."""
     advance_projection(s, p.projection, p.rule.horizon)
@@ -39,7 +38,7 @@ def decide_brh(s, p):
     admit_all(s, number)
 
 
-@njit(cache=True)
+@compiled
 def run_brh(s, p, rng):
     """As run_br0, with projected loads; for predictors that are compiled."""
     status = begin_step(s)
@@ -51,7 +50,7 @@ def run_brh(s, p, rng):
     return status
 
 
-@njit(cache=True)
+@compiled
 def run_least_kv(s, p, rng):
     """As run_br0, for the rules that serve the pool in order."""
     status = begin_step(s)
@@ -68,7 +67,7 @@ def run_least_kv(s, p, rng):
     return status
 
 
-@njit(cache=True)
+@compiled
 def run_trtllm(s, p, rng):
     """As run_br0, for TensorRT-LLM's balance."""
     status = begin_step(s)
@@ -85,7 +84,7 @@ def run_trtllm(s, p, rng):
     return status
 
 
-@njit(cache=True)
+@compiled
 def run_immediate(s, p, rng):
     """As run_br0, for the rules that bind every request when it becomes visible."""
     stale = s.staleness > 0

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from .._jit import compiled
 from .._validate import Int64Array
 from ..instance import Instance
 from ..predictors import CutoffTables, NoisyOracle, Oracle
@@ -100,13 +100,13 @@ def brh_state(router: BRH, s: State, inst: Instance) -> BRHState:
     return BRHState(router.params(s.workers, s.limited), projection)
 
 
-@njit(cache=True)
+@compiled
 def is_due(age, refresh):
     """Whether a request is predicted at this age: 1, 1 + q, 1 + 2q, ..."""
     return refresh == 1 or (age - 1) % refresh == 0
 
 
-@njit(cache=True)
+@compiled
 def due_requests(s, q):
     """Sequence numbers of the active requests that are predicted in this step."""
     due = np.empty(s.counts[ACTIVE], np.int64)
@@ -119,7 +119,7 @@ def due_requests(s, q):
     return np.sort(due[:number])
 
 
-@njit(cache=True)
+@compiled
 def _predict(s, q, i, age, horizon):
     if q.kind == TABLE:
         at = q.first[i] + age
@@ -133,7 +133,7 @@ def _predict(s, q, i, age, horizon):
     return noisy_cutoff(left, horizon, u, q.false_positive, q.false_negative)
 
 
-@njit(cache=True)
+@compiled
 def _move_end(q, g, k, horizon, offset, old, new):
     """Change the last step of one request's contribution; `old` and `new` are exclusive ends, k for none."""
     mask = q.ahead.shape[1] - 1
@@ -148,7 +148,7 @@ def _move_end(q, g, k, horizon, offset, old, new):
     q.open_offset[g] += change * offset
 
 
-@njit(cache=True)
+@compiled
 def _renew(s, q, i, k, horizon):
     """Move request i's predicted end to what is predicted now, or let its cut-off fall by one."""
     age = k - s.start[i]
@@ -166,7 +166,7 @@ def _renew(s, q, i, k, horizon):
     q.end[i] = new
 
 
-@njit(cache=True)
+@compiled
 def _follow_truth(s, q, k, horizon):
     """Renewal under the truth: only the last step's admissions, and requests that end in H steps, change."""
     for j in range(q.admitted[0]):
@@ -181,7 +181,7 @@ def _follow_truth(s, q, k, horizon):
             i = s.ring_next[i]
 
 
-@njit(cache=True)
+@compiled
 def advance_projection(s, q, horizon):
     """Bring the projection to the present step; call once in every step, before the decision."""
     k = s.counts[STEP]
@@ -193,7 +193,8 @@ def advance_projection(s, q, horizon):
     for j in range(s.counts[GONE]):
         i = s.gone[j]
         if q.end[i] != _ABSENT:
-            _move_end(q, s.worker[i], k, horizon, q.offset[i], q.end[i], k)
+            # An end that lies behind (the clock may have jumped) has left no columns to clear.
+            _move_end(q, s.worker[i], k, horizon, q.offset[i], max(q.end[i], k), k)
             q.end[i] = _ABSENT
     if q.kind == ORACLE and q.refresh == 1:
         _follow_truth(s, q, k, horizon)
@@ -204,7 +205,7 @@ def advance_projection(s, q, horizon):
         _copy_ahead(q, k, horizon, q.seen)
 
 
-@njit(cache=True)
+@compiled
 def _copy_ahead(q, k, horizon, projected):
     mask = q.ahead.shape[1] - 1
     for g in range(projected.shape[0]):
@@ -212,7 +213,7 @@ def _copy_ahead(q, k, horizon, projected):
             projected[g, h] = q.ahead[g, (k + h) & mask]
 
 
-@njit(cache=True)
+@compiled
 def show_projection(s, q, projected):
     """Write the projected loads that the router may see."""
     horizon = projected.shape[1] - 1
@@ -222,7 +223,7 @@ def show_projection(s, q, projected):
         _copy_ahead(q, s.counts[STEP], horizon, projected)
 
 
-@njit(cache=True)
+@compiled
 def add_admissions(s, q, number):
     """Remember how many requests this step admits; optimistic increments add them to the snapshot."""
     q.admitted[0] = number

@@ -95,7 +95,7 @@ class State(NamedTuple):
     members: Int64Array
     member_at: Int64Array
     gone: Int64Array
-    # decision of the current step
+    # decision of the current step; work_active is also what an immediate router knows that it has in flight
     out_request: Int64Array
     out_worker: Int64Array
     work_load: Int64Array

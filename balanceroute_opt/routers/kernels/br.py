@@ -6,8 +6,8 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from ..._jit import compiled
 from ..._validate import Int64Array
 from .pool import HEAD, TAIL, pool_size, pool_take
 
@@ -25,7 +25,7 @@ class BR0Params(NamedTuple):
     subset_sum: Int64Array
 
 
-@njit(cache=True)
+@compiled
 def pick_worker(load, free, closed, least_load):
     """Open worker with most free slots (or least load), ties by load, then index; -1 if there is none."""
     best = -1
@@ -39,7 +39,7 @@ def pick_worker(load, free, closed, least_load):
     return best
 
 
-@njit(cache=True)
+@compiled
 def best_single(prompt, head, number, margin, workers, room):
     """Position of the first of `number` requests with the largest F({i}) among those that fit; -1 if none fits."""
     best = _WORST
@@ -56,7 +56,7 @@ def best_single(prompt, head, number, margin, workers, room):
     return -1
 
 
-@njit(cache=True)
+@compiled
 def best_subset(prompt, head, number, margin, workers, room, free, sums):
     """Mask of the non-empty subset with the largest F, no larger than `free` and fitting; 0 if none is positive."""
     best, chosen = 0, 0
@@ -80,7 +80,7 @@ def best_subset(prompt, head, number, margin, workers, room, free, sums):
     return chosen
 
 
-@njit(cache=True)
+@compiled
 def take(pool, mask, shift, number, g, out_request, out_worker):
     """Take the requests of ``mask << shift`` out of the pool and put them on worker g; their prompts and count."""
     head = pool.counts[HEAD]
@@ -100,7 +100,7 @@ def take(pool, mask, shift, number, g, out_request, out_worker):
     return total, taken
 
 
-@njit(cache=True)
+@compiled
 def br0_decide(load, free, room, pool, p, out_request, out_worker):
     """One step's admissions; changes load, free, room and pool; returns their number."""
     workers = len(load)
@@ -163,7 +163,7 @@ class BRHParams(NamedTuple):
     projected: Any
 
 
-@njit(cache=True)
+@compiled
 def brh_score(p, total, number):
     """``F_g(Q) = alpha*I1 - beta*I2`` of `number` requests with prompts summing to `total`, on p.margin."""
     over = 0
@@ -172,7 +172,7 @@ def brh_score(p, total, number):
     return p.alpha * (total * p.weight_sum + p.grow * number * p.weight_growth) - p.beta * over
 
 
-@njit(cache=True)
+@compiled
 def _brh_top(p):
     """Interval of single prompts with the largest F over all integers, ``(lo, hi)``; hi < lo: F grows for ever.
 
@@ -205,7 +205,7 @@ def _brh_top(p):
     return at, high
 
 
-@njit(cache=True)
+@compiled
 def brh_single(p, prompt, head, number, room):
     """Position of the first of `number` requests with the largest F({i}) among those that fit; -1 if none fits."""
     largest = 0
@@ -248,7 +248,7 @@ def brh_single(p, prompt, head, number, room):
     return -1
 
 
-@njit(cache=True)
+@compiled
 def brh_subset(p, prompt, head, number, room, free):
     """Mask of the non-empty subset with the largest F, no larger than `free` and fitting; 0 if none is positive."""
     best, chosen = 0.0, 0
@@ -272,7 +272,7 @@ def brh_subset(p, prompt, head, number, room, free):
     return chosen
 
 
-@njit(cache=True)
+@compiled
 def brh_decide(free, room, pool, p, out_request, out_worker):
     """As br0_decide, with the projected loads ``p.projected[g, h]``, which it changes."""
     workers, horizon = p.projected.shape[0], p.projected.shape[1] - 1
@@ -353,7 +353,7 @@ def brh_params(workers: int, options: dict[str, Any]) -> BRHParams:
     )
 
 
-@njit(cache=True)
+@compiled
 def project(worker, load, cutoff, projected):
     """Projected loads from scratch: request i counts ``load[i] + h`` on its worker for ``h < cutoff[i]``."""
     projected[:] = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from numba import njit
+from ..._jit import compiled
 
 RANDOM, ROUND_ROBIN, JSQ, PO2, PO2_TOKENS, VLLM, VLLM_KV, SGLANG_TOKENS, DYNAMO, LLUMNIX, TPU_MINMAX = range(11)
 BLOCK = 16
@@ -16,7 +16,7 @@ class ImmediateParams(NamedTuple):
     rule: int
 
 
-@njit(cache=True)
+@compiled
 def bind_request(p, load, active, queued, queued_tokens, blocks, queued_blocks, own, capacity, bound, rng):
     """Worker of the next request.
 
@@ -41,7 +41,7 @@ def bind_request(p, load, active, queued, queued_tokens, blocks, queued_blocks, 
     return best
 
 
-@njit(cache=True)
+@compiled
 def _score(rule, g, load, active, queued, queued_tokens, blocks, queued_blocks, own, capacity):
     """What the rule minimises, and what decides its ties before load and index do.
 
@@ -61,7 +61,7 @@ def _score(rule, g, load, active, queued, queued_tokens, blocks, queued_blocks, 
     return float(load[g] + queued_tokens[g]), requests
 
 
-@njit(cache=True)
+@compiled
 def _two_choices(rule, load, active, queued, queued_tokens, rng):
     workers = len(load)
     if workers == 1:
@@ -78,7 +78,7 @@ def _two_choices(rule, load, active, queued, queued_tokens, rng):
     return b if tokens < 0 or (tokens == 0 and requests < 0) else a
 
 
-@njit(cache=True)
+@compiled
 def _least_blocks(blocks, queued_blocks, rng):
     """Fewest KV blocks; a random one of those that tie."""
     least, ties = blocks[0] + queued_blocks[0], 0

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from ..._jit import compiled
 from ..._validate import Int64Array
 from .pool import TAIL, Pool, make_pool, pool_push
 
 
-@njit(cache=True)
+@compiled
 def _fill(pool, prompts):
     for i in range(len(prompts)):
         pool_push(pool, i, prompts[i], False)

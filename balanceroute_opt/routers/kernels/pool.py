@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from ..._jit import compiled
 from ..._validate import Int64Array
 
 HEAD, TAIL, HEAP, FIRST, LAST = range(5)
@@ -52,13 +52,13 @@ def make_pool(capacity: int, longest: bool, window: int) -> Pool:
     )
 
 
-@njit(cache=True)
+@compiled
 def pool_size(pool):
     """Requests in the pool."""
     return pool.counts[TAIL] - pool.counts[HEAD] + pool.counts[HEAP]
 
 
-@njit(cache=True)
+@compiled
 def pool_push(pool, index, prompt, front):
     """Add a request: behind all others, or (preempted) in front of them."""
     count = pool.counts
@@ -97,7 +97,7 @@ def pool_push(pool, index, prompt, front):
         count[TAIL] = size + 1
 
 
-@njit(cache=True)
+@compiled
 def pool_take(pool, position):
     """Remove the request at `position` (0 is the first of the pool's order)."""
     count = pool.counts
@@ -122,12 +122,12 @@ def pool_take(pool, position):
         _heap_pop(pool)
 
 
-@njit(cache=True)
+@compiled
 def _before(prompt, rank, other_prompt, other_rank):
     return prompt > other_prompt or (prompt == other_prompt and rank < other_rank)
 
 
-@njit(cache=True)
+@compiled
 def _heap_push(pool, index, prompt, rank):
     at = pool.counts[HEAP]
     pool.counts[HEAP] = at + 1
@@ -140,7 +140,7 @@ def _heap_push(pool, index, prompt, rank):
     _heap_set(pool, at, index, prompt, rank)
 
 
-@njit(cache=True)
+@compiled
 def _heap_pop(pool):
     size = pool.counts[HEAP] - 1
     pool.counts[HEAP] = size
@@ -164,7 +164,7 @@ def _heap_pop(pool):
     _heap_set(pool, at, index, prompt, rank)
 
 
-@njit(cache=True)
+@compiled
 def _heap_set(pool, at, index, prompt, rank):
     pool.heap_index[at] = index
     pool.heap_prompt[at] = prompt

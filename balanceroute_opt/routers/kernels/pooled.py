@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from ..._jit import compiled
 from .pool import HEAD, TAIL, pool_take
 
 
-@njit(cache=True)
+@compiled
 def least_loaded(load, free, room, prompt):
     """Worker with least load among those with a free slot and room, lower index first; -1 if there is none."""
     best = -1
@@ -18,7 +18,7 @@ def least_loaded(load, free, room, prompt):
     return best
 
 
-@njit(cache=True)
+@compiled
 def least_kv_decide(load, free, room, pool, limited, out_request, out_worker):
     """In pool order, each request to the least loaded worker that can take it; returns the number of admissions."""
     slots = 0
@@ -45,7 +45,7 @@ def least_kv_decide(load, free, room, pool, limited, out_request, out_worker):
     return number
 
 
-@njit(cache=True)
+@compiled
 def trtllm_decide(load, active, free, room, pool, out_request, out_worker):
     """TensorRT-LLM's attention-DP balance: the oldest that fit the slots, longest first, below a common cap."""
     workers = len(load)
