@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._validate import frozen, real
+from .._validate import frozen, integer, real
 from ..errors import InputError, RouterError
 from ..instance import Cluster, Instance, require_fit
 from ..metrics import StepSeries
@@ -83,6 +83,8 @@ def simulate(
     staleness = real(staleness, "staleness", 0.0)
     require_fit(inst, cluster)
     name, rule = make(router)
+    if seed is not None and not isinstance(seed, np.random.Generator):
+        seed = integer(seed, "seed", 0)
     rng = np.random.default_rng(seed)
     compiled = getattr(rule, "loop", None) in LOOPS
     if live and staleness > 0 and getattr(rule, "loop", None) == "br-h":
