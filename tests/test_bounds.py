@@ -10,9 +10,11 @@ import pytest
 
 import balanceroute_opt as bro
 from balanceroute_opt import Cluster, InputError, Instance, StepTime
+from balanceroute_opt.certificates import new_certificate
+from balanceroute_opt.oracles import bounds, lagrangian
 
 PLACEMENT = ("fluid", "item", "pigeonhole", "migration")
-SCHEDULE = ("fluid",)
+SCHEDULE = ("fluid", "lagrangian")
 WINDOWS = ({}, {"max_wait": 2}, {"latest": True})
 
 
@@ -237,6 +239,83 @@ def test_schedule_bounds_stay_below_the_optimum(seed, windows):
     assert values == sorted(values)
     if best is not None:
         assert float(values[-1]) <= best * (1 + 1e-12)
+
+
+def test_lagrangian_by_hand():
+    # Two requests of 10 tokens and one step each, which must run in steps 0 and 5; G = 2, c = a = 1.
+    inst = Instance(release=[0, 5], prompt=[10, 10], output=[1, 1])
+    cluster = Cluster(2, 1, step_time=StepTime(fixed=1.0, per_token=1.0))
+    # fluid: 2 steps, and max(20/2, 10) = 10 tokens. With nu = a for both requests: 2 + 10 + 10, the optimum.
+    assert bro.schedule_bound(inst, cluster, max_wait=0).value == 12
+    bound = bro.schedule_bound(inst, cluster, method="lagrangian", max_wait=0)
+    assert 22 - 1e-6 < bound.value <= 22
+    assert bound.certificate["kind"] == bound.method == "lagrangian"
+    # Without a limit, and where nothing better is found, it is the fluid bound with its certificate.
+    free = bro.schedule_bound(inst, cluster, method="lagrangian")
+    assert free.exact == bro.schedule_bound(inst, cluster).exact
+    assert (free.method, free.certificate["kind"]) == ("lagrangian", "fluid")
+
+
+def random_multipliers(rng, windows, inst, scale):
+    """Any shares at all, also ones that exceed the prices."""
+    pairs = [
+        (i, int(windows.first[i]) + j)
+        for i in range(len(inst))
+        for j in range(int(windows.wait[i] + inst.output[i]))
+        if rng.random() < 0.5
+    ]
+    request, position = np.array(pairs, np.int64).reshape(-1, 2).T.copy()
+    return lagrangian.Multipliers(
+        theta=float(rng.random()),
+        sigma=scale * rng.random(len(windows.step)) * (rng.random(len(windows.step)) < 0.5),
+        request=request,
+        position=position,
+        nu=scale * rng.random(len(pairs)),
+        eta=scale * rng.random(len(pairs)),
+    )
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_any_multipliers_give_a_bound(seed):
+    rng = np.random.default_rng(seed)
+    inst, cluster, start = random_case(rng, n=3)
+    last = start if seed % 2 else inst.release + 2
+    best = best_schedule(inst, cluster, last)
+    windows = lagrangian.Windows.of(inst, last)
+    b = Fraction(cluster.step_time.per_mean_token) * Fraction(inst.total_work, cluster.workers)
+    for scale in (0.1, 0.5, 2.0):
+        multipliers = random_multipliers(rng, windows, inst, scale)
+        value, data = lagrangian.certified(inst, cluster, windows, bounds.least_steps(inst, cluster, last), multipliers)
+        if best is not None:
+            assert float(value + b) <= best * (1 + 1e-12)
+        data = {"max_wait": None, "latest": last.tolist(), **data}
+        if value + b >= 0:
+            certificate = new_certificate("schedule", "lagrangian", inst, cluster, value + b, data)
+            assert bro.verify(inst, cluster, certificate) == pytest.approx(float(value + b), rel=1e-15)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_multipliers_come_close_to_the_best(seed):
+    rng = np.random.default_rng(seed)
+    n = 12
+    inst = Instance(
+        rng.integers(0, 40, n), rng.lognormal(6.5, 0.9, n).astype(int) + 1, rng.lognormal(2.8, 0.7, n).astype(int) + 1
+    )
+    cluster = Cluster(2, 6, step_time=StepTime(fixed=1500.0, per_token=1.0))
+    last = inst.release + 8
+    windows = lagrangian.Windows.of(inst, last)
+    steps = bounds.least_steps(inst, cluster, last)
+    multipliers, value, limit = lagrangian.best_multipliers(inst, cluster, windows, steps, 300)
+    assert value <= limit * (1 + 1e-12)
+    assert limit <= value * 1.005
+    exact, _ = lagrangian.certified(inst, cluster, windows, steps, multipliers)
+    assert value * (1 - 1e-6) <= float(exact) <= value * (1 + 1e-9)  # rounded down
+
+
+def test_windows_too_long_for_multipliers():
+    inst = Instance([0], [1], [1])
+    with pytest.raises(InputError, match="more than 20000000; use the fluid bound"):
+        bro.schedule_bound(inst, Cluster(1, 1), method="lagrangian", max_wait=10**9)
 
 
 def test_item_bound_equals_its_definition():

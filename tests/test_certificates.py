@@ -183,6 +183,79 @@ def test_tampered_migration_certificates_are_refused(raised):
         bro.verify(inst, cluster, certificate)
 
 
+def first(entries, value):
+    entries[0][2] = value
+
+
+LAGRANGIAN = {
+    "no windows": lambda d: d.update(max_wait=None),
+    "wider windows": lambda d: d.update(max_wait=3),
+    "bits too large": lambda d: d.update(bits=10**9),
+    "bits negative": lambda d: d.update(bits=-1),
+    "more bits": lambda d: d.update(bits=d["bits"] + 1),
+    "fewer bits: dual constraint violated": lambda d: d.update(bits=d["bits"] - 1),
+    "theta negative": lambda d: d.update(theta=-1),
+    "theta a float": lambda d: d.update(theta=1.0),
+    "theta a bool": lambda d: d.update(theta=True),
+    "theta smaller": lambda d: d.update(theta=0),
+    "mu negative": lambda d: d["mu"].__setitem__(0, -1),
+    "mu a float": lambda d: d["mu"].__setitem__(0, 0.0),
+    "mu too short": lambda d: d["mu"].pop(),
+    "mu too long": lambda d: d["mu"].append(0),
+    "mu too large: dual constraint violated": lambda d: d["mu"].__setitem__(0, 2 ** (d["bits"] + 1)),
+    "mu null": lambda d: d.update(mu=None),
+    "sigma negative": lambda d: d["sigma"].__setitem__(0, -1),
+    "sigma too short": lambda d: d["sigma"].pop(),
+    "sigma a bool": lambda d: d["sigma"].__setitem__(0, False),
+    "sigma huge": lambda d: d["sigma"].__setitem__(0, 2**300),
+    "sigma beyond all": lambda d: d["sigma"].__setitem__(0, 2**5000),
+    "nu negative": lambda d: first(d["nu"], -1),
+    "nu a float": lambda d: first(d["nu"], 1.5),
+    "nu smaller": lambda d: first(d["nu"], 0),
+    "nu larger: dual constraint violated": lambda d: first(d["nu"], 2 * d["nu"][0][2]),
+    "nu twice": lambda d: d["nu"].append(list(d["nu"][0])),
+    "nu of no request": lambda d: d["nu"].append([2, 0, 1]),
+    "nu outside the window": lambda d: d["nu"].append([0, 1, 1]),
+    "nu before the release": lambda d: d["nu"].append([1, 4, 1]),
+    "nu of four numbers": lambda d: d["nu"].append([0, 0, 1, 1]),
+    "nu no list": lambda d: d.update(nu={}),
+    "nu missing": lambda d: d.pop("nu"),
+    "eta negative": lambda d: d["eta"].append([0, 0, -1]),
+    "eta no list": lambda d: d.update(eta=7),
+    "unknown multiplier": lambda d: d.update(xi=[]),
+}
+
+
+@pytest.mark.parametrize("change", LAGRANGIAN.values(), ids=LAGRANGIAN.keys())
+def test_tampered_lagrangian_certificates_are_refused(change):
+    inst = Instance(release=[0, 5], prompt=[10, 10], output=[1, 1])
+    cluster = Cluster(2, 1, step_time=StepTime(fixed=1.0, per_token=1.0))
+    certificate = bro.schedule_bound(inst, cluster, method="lagrangian", max_wait=0).certificate
+    assert certificate["kind"] == "lagrangian"
+    bro.verify(inst, cluster, certificate)
+    change(certificate["data"])
+    with pytest.raises(CertificateError) as error:
+        bro.verify(inst, cluster, certificate)
+    assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.update(theta=2 * d["theta"] + 2 ** d["bits"] * 100),
+        lambda d: d["eta"].append([0, 0, 2**300]),
+    ],
+    ids=["theta", "eta"],
+)
+def test_prices_of_a_mandatory_step_are_paid_back_by_rho(change):
+    """Both steps are mandatory: whatever theta or eta ask for them beyond c, rho takes away. Still a proof."""
+    inst = Instance(release=[0, 5], prompt=[10, 10], output=[1, 1])
+    cluster = Cluster(2, 1, step_time=StepTime(fixed=1.0, per_token=1.0))
+    certificate = bro.schedule_bound(inst, cluster, method="lagrangian", max_wait=0).certificate
+    change(certificate["data"])
+    assert bro.verify(inst, cluster, certificate) == 22.0  # two steps of 1 s + 10 tokens at 1 s
+
+
 def test_searches_of_a_certificate_are_limited(monkeypatch):
     rng = np.random.default_rng(0)
     inst, cluster = Instance([0] * 40, rng.integers(1000, 9999, 40), [1] * 40), Cluster(5, 40)

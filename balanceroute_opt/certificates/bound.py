@@ -84,9 +84,10 @@ class Bound:
         method: str,
         value: Fraction,
         data: dict[str, Any] | None,
+        kind: str | None = None,
     ) -> Bound:
-        """A bound over schedules; `data` is the certificate's data, None: only claimed."""
-        certificate = None if data is None else new_certificate("schedule", method, inst, cluster, value, data)
+        """A bound over schedules; `data` is that of a certificate of `kind` (None: `method`), None: only claimed."""
+        certificate = None if data is None else new_certificate("schedule", kind or method, inst, cluster, value, data)
         return cls(
             _largest_float_below(value),
             method,

@@ -12,11 +12,13 @@ import math
 import os
 import re
 import sys
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import accumulate
 from typing import Any
+
+import numpy as np
 
 from ..errors import CertificateError
 from ..instance import Cluster, Instance, require_fit, require_step_clock
@@ -25,6 +27,7 @@ from .format import fields, header, read_certificate, show
 __all__ = ["verify"]
 
 _LAST_STEP = 2**62
+_HUGE = 2**1200  # beyond any multiplier
 _MAX_NODES = 5 * 10**6  # of all searches of one certificate
 _MAX_ITEMS = 256  # of one search: the depth of its recursion
 
@@ -81,7 +84,7 @@ def _integer(value: Any, where: str, low: int, high: int | None = None) -> int:
     if type(value) is not int:  # a bool or a float is none
         raise CertificateError(f"{where} must be an integer, got {show(value)}")
     if value < low or (high is not None and value > high):
-        raise CertificateError(f"{where} must be in {low} .. {'' if high is None else high}, got {show(value)}")
+        raise CertificateError(f"{where} must be in {low} .. {'' if high is None else show(high)}, got {show(value)}")
     return value
 
 
@@ -293,19 +296,91 @@ def _least_steps(inst: Instance, cluster: Cluster, last: list[int] | None) -> in
     return max(least, mandatory)
 
 
+def _constant(inst: Instance, cluster: Cluster) -> Fraction:
+    """``b*W/G``: what the mean load costs in any schedule."""
+    return Fraction(cluster.step_time.per_mean_token) * Fraction(sum(inst.work.tolist()), cluster.workers)
+
+
 def _schedule_fluid(inst: Instance, cluster: Cluster, data: Any) -> Fraction:
     """``c*K_min + a*max(W/G, max w_i) + b*W/G`` (section 7)."""
     max_wait, latest = fields(data, ("max_wait", "latest"), "data")
     steps = _least_steps(inst, cluster, _latest(inst, max_wait, latest))
     work = [o * s + o * (o - 1) // 2 for s, o in zip(inst.prompt.tolist(), inst.output.tolist(), strict=True)]
-    mean = Fraction(sum(work), cluster.workers)
-    c, a, b = (Fraction(x) for x in _coefficients(cluster))
-    return c * steps + a * max(mean, max(work, default=0)) + b * mean
+    c, a = Fraction(cluster.step_time.fixed), Fraction(cluster.step_time.per_token)
+    return c * steps + a * max(Fraction(sum(work), cluster.workers), *work, 0) + _constant(inst, cluster)
 
 
-def _coefficients(cluster: Cluster) -> tuple[float, float, float]:
-    time = cluster.step_time
-    return time.fixed, time.per_token, time.per_mean_token
+def _schedule_lagrangian(inst: Instance, cluster: Cluster, data: Any) -> Fraction:
+    """The Lagrangian bound (section 7) of multipliers that are integers over ``2**bits``."""
+    names = ("max_wait", "latest", "bits", "theta", "mu", "sigma", "nu", "eta")
+    max_wait, latest, bits, theta, mu, sigma, nu, eta = fields(data, names, "data")
+    last = _latest(inst, max_wait, latest)
+    if last is None:
+        raise CertificateError("a lagrangian certificate needs start windows: data.max_wait or data.latest")
+    release, prompt, output = inst.release.tolist(), inst.prompt.tolist(), inst.output.tolist()
+    GB = cluster.workers * cluster.slots
+    # Positions: the steps that some window reaches, without the gaps between them.
+    bases: list[tuple[int, int]] = []  # first step of each run of such steps, and its position
+    count, covered = 0, -1
+    for r, d, o in sorted(zip(release, last, output, strict=True)):
+        if r > covered or not bases:
+            bases.append((r, count))
+            covered = r
+        count += max(0, d + o - covered)
+        covered = max(covered, d + o)
+    mu = _integers(mu, "data.mu", count, 0, _HUGE)
+    sigma = _integers(sigma, "data.sigma", count, 0, _HUGE)
+    theta, scale = _integer(theta, "data.theta", 0, _HUGE), 2 ** _integer(bits, "data.bits", 0, 1100)
+    runs = [bases[bisect_right(bases, (r, count)) - 1] for r in release]
+    first = [r - begin + position for r, (begin, position) in zip(release, runs, strict=True)]
+
+    token, step = list(mu), [theta + x for x in sigma]  # totals per position
+    own: dict[int, list[tuple[int, int, bool]]] = {}  # per request: steps since its release, multiplier, per token
+    for name, entries, totals in (("nu", nu, token), ("eta", eta, step)):
+        if not isinstance(entries, list):
+            raise CertificateError(f"data.{name} must be a list, got {show(entries)}")
+        seen = set()
+        for e, entry in enumerate(entries):
+            i, k, x = _integers(entry, f"data.{name}[{e}]", 3, 0, _HUGE)
+            if i >= len(inst) or not release[i] <= k < last[i] + output[i]:
+                raise CertificateError(f"data.{name}[{e}]: request {show(i)} cannot be active in step {show(k)}")
+            if (i, k) in seen:
+                raise CertificateError(f"data.{name}[{e}] names request {i} and step {k} a second time")
+            seen.add((i, k))
+            own.setdefault(i, []).append((k - release[i], GB * x, name == "nu"))
+            totals[first[i] + k - release[i]] += x
+    price = math.floor(Fraction(cluster.step_time.per_token) * scale)
+    if max(token, default=0) > price:
+        raise CertificateError(f"mu + nu exceed a * 2**bits = {price} in position {token.index(max(token))}")
+    rho = sum(max(0, x - math.floor(Fraction(cluster.step_time.fixed) * scale)) for x in step)
+
+    # In units of 1 / (G * B * 2**bits). Sums may wrap round in int64; differences of them are right if
+    # every cost fits, and it does below this limit.
+    longest = max(output, default=0)
+    dear = longest * GB * (price * (max(prompt, default=0) + longest) + max(step, default=0))
+    number = np.int64 if dear < 2**62 else object
+
+    def prefix(values: list[int]) -> tuple[Any, Any]:
+        """Sums of the first k values, and of the first k values times their positions."""
+        array = np.array([0, *values], dtype=number)
+        return np.cumsum(array), np.cumsum(array * (np.arange(len(array)).astype(number) - 1))
+
+    token0, token1 = prefix([cluster.slots * x for x in mu])
+    slot0, _ = prefix(sigma)
+    minima = 0
+    for o in set(output):
+        load = token0[o:] - token0[:-o]
+        rest = token1[o:] - token1[:-o] + slot0[o:] - slot0[:-o] - np.arange(len(load)).astype(number) * load
+        for i in np.flatnonzero(inst.output == o).tolist():
+            wait = last[i] - release[i]
+            starts = slice(first[i], first[i] + wait + 1)
+            cost = prompt[i] * load[starts] + rest[starts]
+            for j, x, per_token in own.get(i, []):  # active j steps after the release: these starts
+                some = slice(max(0, j - o + 1), min(j, wait) + 1)
+                cost[some] += x * (prompt[i] + j - np.arange(some.start, some.stop).astype(number)) if per_token else x
+            minima += int(cost.min())
+    value = GB * (theta * _least_steps(inst, cluster, last) - rho) + minima
+    return Fraction(value, GB * scale) + _constant(inst, cluster)
 
 
 _PROOFS: dict[tuple[str, str], Callable[[Instance, Cluster, Any], int | Fraction]] = {
@@ -314,4 +389,5 @@ _PROOFS: dict[tuple[str, str], Callable[[Instance, Cluster, Any], int | Fraction
     ("placement", "pigeonhole"): _placement_pigeonhole,
     ("placement", "migration"): _placement_migration,
     ("schedule", "fluid"): _schedule_fluid,
+    ("schedule", "lagrangian"): _schedule_lagrangian,
 }

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from .._jit import compiled
 from .._validate import Int64Array
 from ._partition import least_maximum, spread
 
 
-@nb.njit(cache=True)
+@compiled
 def largest_offset(order: Int64Array, begin: Int64Array, end: Int64Array, offset: Int64Array, count: int) -> Int64Array:
     """Largest `offset` among the requests active at each position.
 
@@ -38,7 +38,7 @@ def largest_offset(order: Int64Array, begin: Int64Array, end: Int64Array, offset
     return painted
 
 
-@nb.njit(cache=True)
+@compiled
 def _insert(values: Int64Array, n: int, value: int) -> None:
     """Insert `value` into the ascending ``values[:n]``."""
     at = np.searchsorted(values[:n], value)
@@ -47,14 +47,14 @@ def _insert(values: Int64Array, n: int, value: int) -> None:
     values[at] = value
 
 
-@nb.njit(cache=True)
+@compiled
 def _remove(values: Int64Array, n: int, value: int) -> None:
     """Remove `value` from the ascending ``values[:n]``."""
     for j in range(np.searchsorted(values[:n], value), n - 1):
         values[j] = values[j + 1]
 
 
-@nb.njit(cache=True)
+@compiled
 def _stretches(
     starts: Int64Array, ends: Int64Array, begin: Int64Array, end: Int64Array, offset: Int64Array, values: Int64Array
 ) -> Iterator[tuple[int, int, int]]:
@@ -79,7 +79,7 @@ def _stretches(
             yield p, until, n
 
 
-@nb.njit(cache=True)
+@compiled
 def pigeonhole(
     starts: Int64Array,
     ends: Int64Array,
@@ -113,7 +113,7 @@ def pigeonhole(
                 peak[k] = max(peak[k], constant + (q + 1) * k)
 
 
-@nb.njit(cache=True)
+@compiled
 def migration(
     starts: Int64Array,
     ends: Int64Array,

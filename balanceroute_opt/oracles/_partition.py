@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
+from .._jit import compiled
 from .._validate import Int64Array
 
 FEASIBLE, INFEASIBLE, UNKNOWN = 1, 0, -1
 
 
-@nb.njit(cache=True)
+@compiled
 def spread(items: Int64Array, machines: int, slots: int, target: int) -> int:
     """Largest load of a good partition of the descending `items`; stops early at `target`.
 
@@ -68,7 +68,7 @@ def spread(items: Int64Array, machines: int, slots: int, target: int) -> int:
     return load.max()
 
 
-@nb.njit(cache=True)
+@compiled
 def _replace(row: Int64Array, count: int, at: int, value: int) -> None:
     """Replace ``row[at]`` by `value` and keep the row descending."""
     j = at
@@ -81,7 +81,7 @@ def _replace(row: Int64Array, count: int, at: int, value: int) -> None:
     row[j] = value
 
 
-@nb.njit(cache=True)
+@compiled
 def packs(items: Int64Array, machines: int, slots: int, limit: int, nodes: int) -> tuple[int, int]:
     """Whether the descending `items` fit on the machines with no load above `limit`; and the nodes it took.
 
@@ -157,7 +157,7 @@ def packs(items: Int64Array, machines: int, slots: int, limit: int, nodes: int) 
     return UNKNOWN, used
 
 
-@nb.njit(cache=True)
+@compiled
 def least_maximum(
     items: Int64Array, machines: int, slots: int, low: int, high: int, nodes: int
 ) -> tuple[int, int, bool]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,7 +23,7 @@ __all__ = ["StepBounds", "given_starts", "placement_bound", "schedule_bound", "s
 PlacementMethod = Literal["fluid", "item", "pigeonhole", "migration"]
 
 _PLACEMENT = ("fluid", "item", "pigeonhole", "migration")
-_SCHEDULE = ("fluid",)
+_SCHEDULE = ("fluid", "lagrangian")
 _VERIFIED_NODES = 10**6  # of all searches that one certificate asks the verifier to repeat
 
 
@@ -147,9 +147,10 @@ def _drop_dear_proofs(before: Int64Array, peak: Int64Array, proof: Int64Array, c
 def schedule_bound(
     inst: Instance,
     cluster: Cluster,
-    method: Literal["fluid"] = "fluid",
+    method: Literal["fluid", "lagrangian"] = "fluid",
     max_wait: int | None = None,
     latest: ArrayLike | None = None,
+    iterations: int = 200,
 ) -> Bound:
     """Lower bound on the decode time over all schedules with these start windows (P2).
 
@@ -158,15 +159,21 @@ def schedule_bound(
     inst : Instance
         On the step clock.
     cluster : Cluster
-    method : {"fluid"}
+    method : {"fluid", "lagrangian"}
         ``fluid``: ``c*K_min + a*max(W/G, max w_i) + b*W/G``, with ``w_i`` the work of a request, W their
         sum and ``K_min`` the largest of: the longest output, ``ceil(sum o_i / (G*B))``, and the number
         of steps ``d_i .. r_i + o_i - 1`` in which some request must be active [ours].
+        ``lagrangian``: the dual of the relaxation with workers merged, with multipliers per step and, for the
+        requests that can be heaviest in a step, per request and step [ours]; never below ``fluid``, and equal to it
+        without a limit on starts.
     max_wait : int, optional
         ``d_i = r_i + max_wait``, steps.
     latest : array_like of int, shape (n,), optional
         ``d_i``: last step in which each request may start. With both, the earlier one counts; with
         neither, starts have no limit, and releases do not matter.
+    iterations : int
+        ``lagrangian``: most evaluations of all start windows in the search for multipliers; each
+        takes time proportional to the sum of the windows.
 
     Returns
     -------
@@ -192,8 +199,18 @@ def schedule_bound(
     work = inst.work
     mean = Fraction(int(work.sum()), cluster.workers)
     heaviest = int(work.max(initial=0))
-    value = c * least_steps(inst, cluster, last) + a * max(mean, Fraction(heaviest)) + b * mean
-    return Bound.schedule(inst, cluster, last, words, method, value, _window_data(max_wait, latest))
+    steps = least_steps(inst, cluster, last)
+    value = c * steps + a * max(mean, Fraction(heaviest)) + b * mean
+    kind, data = "fluid", _window_data(max_wait, latest)
+    if method == "lagrangian" and last is not None and len(inst):
+        from .lagrangian import Windows, best_multipliers, certified
+
+        windows = Windows.of(inst, last)
+        multipliers, _, _ = best_multipliers(inst, cluster, windows, steps, integer(iterations, "iterations", 1))
+        better = certified(inst, cluster, windows, steps, multipliers)
+        if better is not None and better[0] + b * mean > value:
+            kind, value, data = "lagrangian", better[0] + b * mean, data | better[1]
+    return Bound.schedule(inst, cluster, last, words, method, value, data, kind)
 
 
 def given_starts(inst: Instance, cluster: Cluster, start: ArrayLike) -> Int64Array:
@@ -252,7 +269,7 @@ def least_steps(inst: Instance, cluster: Cluster, last: Int64Array | None) -> in
     return max(least, int(np.maximum(reach - np.maximum(first, before), 0).sum()))
 
 
-def _window_data(max_wait: int | None, latest: ArrayLike | None) -> dict[str, object]:
+def _window_data(max_wait: int | None, latest: ArrayLike | None) -> dict[str, Any]:
     return {
         "max_wait": None if max_wait is None else int(max_wait),
         "latest": None if latest is None else integers(latest, "latest", 0, 2**62).tolist(),
