@@ -47,6 +47,8 @@ _PUBLIC = {
     "HindsightRatio": "evaluation.ratios",
     "hindsight_ratio": "evaluation.ratios",
     "Comparison": "experiments.comparison",
+    "StepRegret": "experiments.regret",
+    "step_regret": "experiments.regret",
     "compare": "experiments.comparison",
     "TraceReport": "traces",
     "read_trace": "traces",

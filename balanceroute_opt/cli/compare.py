@@ -63,6 +63,14 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         "--bounds", "--bound", type=names, default=["item"], metavar="LIST", help="fluid, item, ...; the best counts"
     )
     group.add_argument("--jobs", type=int, default=1, metavar="N", help="processes; -1: one per core (default 1)")
+    group.add_argument(
+        "--step-regret",
+        type=natural,
+        nargs="?",
+        const=0,
+        metavar="H",
+        help="also price every decision of the pooled routers against the exact step problem BF-IO(H) (default H 0)",
+    )
     output = parser.add_argument_group("output")
     output.add_argument("--sort", default="excess", metavar="METRIC", help="best first by this metric (default excess)")
     output.add_argument("--metrics", type=names, default=[], metavar="LIST", help="further columns")
@@ -106,8 +114,48 @@ def _compare(args: argparse.Namespace) -> int:
     if args.parquet is not None:
         with atomic_write(args.parquet, args.force) as temporary:
             result.to_polars().write_parquet(temporary)
+    regrets = [] if args.step_regret is None else _regrets(args, inst, cluster)
     if args.json:
-        print_json(result.to_json())
+        report = result.to_json()
+        if args.step_regret is not None:
+            report["step_regret"] = [
+                {"router": r.router, "horizon": r.horizon, **r.summary(), "worst": r.worst()} for r in regrets
+            ]
+        print_json(report)
     else:
         print(result.text(args.sort, args.metrics, terminal_width()), end="")
+        if args.step_regret is not None:
+            _print_regrets(regrets, args.step_regret)
     return 0
+
+
+def _regrets(args: argparse.Namespace, inst: Any, cluster: Any) -> list[Any]:
+    """Step regret of the pooled routers, smallest mean first; those that hold requests back are left out."""
+    from ..errors import InputError
+    from ..experiments.regret import step_regret
+    from ..experiments.specs import resolve, router_from
+
+    if cluster.kv_capacity is not None:
+        raise InputError("--step-regret is defined without a KV capacity")
+    found = []
+    for spec in resolve(args.routers):
+        name, router = router_from(spec)
+        if router.mode == "pooled":
+            router.name = name
+            try:
+                found.append(step_regret(inst, cluster, router, H=args.step_regret, seed=args.router_seed))
+            except InputError as exc:
+                if "work-conserving" not in str(exc):
+                    raise
+    return sorted(found, key=lambda r: r.summary()["mean"])
+
+
+def _print_regrets(regrets: list[Any], horizon: int) -> None:
+    print(f"\nStep regret against BF-IO({horizon}), tokens of imbalance summed over workers, per decided step:")
+    for r in regrets:
+        s = r.summary()
+        step, most = r.worst(1)[0] if s["steps"] else (0, 0.0)
+        print(
+            f"  {r.router:16} {s['zero']:6.1%} without  mean {s['mean']:9,.1f}  p99 {s['p99']:9,.0f}  "
+            f"max {most:8,.0f}, step {step}, proved {s['proved']:.1%}"
+        )

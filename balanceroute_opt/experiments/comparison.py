@@ -24,7 +24,6 @@ from ..files import write_instance, write_schedule
 from ..instance import Cluster, Instance, require_fit
 from ..metrics import METRICS, Window, window_bounds
 from ..oracles.bounds import placement_bound
-from ..predictors import Oracle
 from ..schedule import check
 from ..simulator import simulate
 from .specs import nearest, options_of, resolve, router_from
@@ -430,7 +429,7 @@ def _row(label: str, router: Any, runs: list[dict[str, Any]]) -> dict[str, Any]:
         "options": options_of(router),
         "mode": router.mode,
         "random": bool(getattr(router, "random", False)),
-        "clairvoyant": isinstance(getattr(router, "predictor", None), Oracle),
+        "clairvoyant": bool(getattr(router, "clairvoyant", False)),
         "seeds": [run["seed"] for run in runs],
     }
     half: dict[str, float] = {}

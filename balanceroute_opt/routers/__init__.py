@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import InputError
+from .bfio import BFIO
 from .br import BR0, BRH
 from .immediate import (
     JSQ,
@@ -26,6 +27,7 @@ from .pooled import LPT, TRTLLM, LeastKV
 from .view import ActiveView, ImmediateRouter, PooledRouter, PoolView, Request, View
 
 __all__ = [
+    "BFIO",
     "BR0",
     "BRH",
     "JSQ",
@@ -61,6 +63,7 @@ ROUTERS: dict[str, Callable[..., Any]] = {
     "br-0": BR0,
     "br-0-least-load": _br0_least_load,
     "br-h": BRH,
+    "bf-io": BFIO,
     "least-kv": LeastKV,
     "lpt": LPT,
     "jsq": JSQ,

@@ -201,6 +201,11 @@ class BRH(BR0):
         self.grow = bool(grow)
         self._last: tuple[Int64Array, Int64Array] = (np.empty(0, np.int64), np.empty(0, np.int64))
 
+    @property
+    def clairvoyant(self) -> bool:
+        """Whether decisions rest on true output lengths."""
+        return self.H > 0 and isinstance(self.predictor, Oracle)
+
     def attach(self, inst: Instance) -> None:
         """Let a clairvoyant predictor learn the instance that will be simulated, and forget earlier predictions."""
         self._last = (np.empty(0, np.int64), np.empty(0, np.int64))
@@ -233,17 +238,27 @@ class BRH(BR0):
         The view needs its active `requests`. With ``refresh > 1`` the router remembers its predictions from call to
         call, by request index.
         """
-        from .kernels.br import brh_decide, project
+        from .kernels.br import brh_decide
 
+        params = self._scratch(view)
+        self._project(view, params.projected)
+        free, room = view.free.copy(), view.room.copy()
+        return self._admissions(view, lambda pool, i, g: brh_decide(free, room, pool, params, i, g))
+
+    def _project(self, view: View, projected: Any) -> None:
+        """Projected loads of the view's active requests, into `projected`."""
+        from .kernels.br import project
+
+        if self.H == 0:
+            projected[:, 0] = view.load
+            return
         active = view.requests
         if len(active) != int(view.active.sum()):
             raise InputError(
-                f"BR-H needs the active requests: the view counts {int(view.active.sum())} and names {len(active)}"
+                f"{type(self).__name__} needs the active requests: the view counts {int(view.active.sum())} "
+                f"and names {len(active)}"
             )
-        params = self._scratch(view)
-        project(active.worker, active.prompt + active.age, self._view_cutoffs(view), params.projected)
-        free, room = view.free.copy(), view.room.copy()
-        return self._admissions(view, lambda pool, i, g: brh_decide(free, room, pool, params, i, g))
+        project(active.worker, active.prompt + active.age, self._view_cutoffs(view), projected)
 
     def _view_cutoffs(self, view: View) -> Int64Array:
         active = view.requests

@@ -77,7 +77,7 @@ def simulate(
     ([0, 1, 1], [5, 7, 7])
     """
     from .kernel import DECIDE, DONE, LOG_FULL, STUCK, begin_step, finish_step
-    from .loops import LOOPS
+    from .loops import LOOPS, PREDICTED
     from .state import NEXT, WAITING, StepLog, make_state
 
     staleness = real(staleness, "staleness", 0.0)
@@ -87,8 +87,8 @@ def simulate(
         seed = integer(seed, "seed", 0)
     rng = np.random.default_rng(seed)
     compiled = getattr(rule, "loop", None) in LOOPS
-    if live and staleness > 0 and getattr(rule, "loop", None) == "br-h":
-        raise InputError("live=True shows br-h the true ages, so it cannot be combined with staleness > 0")
+    if live and staleness > 0 and getattr(rule, "loop", None) in PREDICTED:
+        raise InputError(f"live=True shows {name} the true ages, so it cannot be combined with staleness > 0")
     if hasattr(rule, "attach"):
         rule.attach(inst)
     longest, window = rule.pool(cluster) if compiled and rule.mode == "pooled" and not live else (False, 1)
@@ -104,7 +104,7 @@ def simulate(
     chunks: list[StepLog] = []
     calls: list[float] | None = None
     if compiled and not live:
-        if rule.loop == "br-h":
+        if rule.loop in PREDICTED:
             from .projection import EXTERNAL, brh_state
 
             params = brh_state(rule, s, inst)
@@ -141,17 +141,19 @@ def simulate(
         )
     if status != DONE:
         raise AssertionError(f"step loop ended with status {status}")
-    return _finished(s, chunks, inst, cluster, name, seed, staleness, bool(optimistic), calls)
+    unproved = rule.unproved if hasattr(rule, "unproved") else None
+    return _finished(s, chunks, inst, cluster, name, seed, staleness, bool(optimistic), calls, unproved)
 
 
 def _predicted(rule: Any, inst: Instance) -> Callable[[Any, Any, Any], int]:
     """The loop of BR-H with a predictor that is a Python object: asked once a step for all requests that are due."""
     from .kernel import DECIDE, begin_step, finish_step
-    from .loops import decide_brh
+    from .loops import PREDICTED
     from .projection import due_requests
     from .state import STEP
 
     keys = np.full(len(inst), -1, np.int64) if inst.key is None else inst.key
+    decide = PREDICTED[rule.loop]
 
     def loop(s: Any, params: Any, rng: Any) -> int:
         status = begin_step(s)
@@ -160,7 +162,7 @@ def _predicted(rule: Any, inst: Instance) -> Callable[[Any, Any, Any], int]:
             if len(due):
                 age, index = s.counts[STEP] - s.start[due], s.origin[due]
                 params.projection.cutoff[due] = rule.cutoffs(index, age, s.prompt[due], keys[index])
-            decide_brh(s, params)
+            decide(s, params)
             status = finish_step(s)
             if status == DECIDE:
                 status = begin_step(s)
@@ -189,6 +191,7 @@ def _finished(
     staleness: float,
     optimistic: bool,
     calls: list[float] | None,
+    unproved: int | None,
 ) -> Run:
     from .state import PREEMPTED
 
@@ -219,6 +222,7 @@ def _finished(
         staleness=staleness,
         optimistic=optimistic,
         source=inst.digest(),
+        unproved=unproved,
     )
 
 

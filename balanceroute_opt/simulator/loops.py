@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .._jit import compiled
+from ..routers.kernels.bfio import bfio_decide
 from ..routers.kernels.br import br0_decide, brh_decide
 from ..routers.kernels.immediate import bind_request
 from ..routers.kernels.pooled import least_kv_decide, trtllm_decide
@@ -44,6 +45,31 @@ def run_brh(s, p, rng):
     status = begin_step(s)
     while status == DECIDE:
         decide_brh(s, p)
+        status = finish_step(s)
+        if status == DECIDE:
+            status = begin_step(s)
+    return status
+
+
+@compiled
+def decide_bfio(s, p):
+    """One step of BF-IO between begin_step and finish_step."""
+    advance_projection(s, p.projection, p.rule.horizon)
+    number = 0
+    if waiting(s):
+        copy_view(s)
+        show_projection(s, p.projection, p.rule.projected)
+        number = bfio_decide(s.work_free, s.work_room, s.pool, p.rule, s.out_request, s.out_worker)
+    add_admissions(s, p.projection, number)
+    admit_all(s, number)
+
+
+@compiled
+def run_bfio(s, p, rng):
+    """As run_brh, with the step problem solved exactly."""
+    status = begin_step(s)
+    while status == DECIDE:
+        decide_bfio(s, p)
         status = finish_step(s)
         if status == DECIDE:
             status = begin_step(s)
@@ -111,9 +137,13 @@ def run_immediate(s, p, rng):
     return status
 
 
+# One step of the rules that predict, for predictors that are Python objects.
+PREDICTED = {"br-h": decide_brh, "bf-io": decide_bfio}
+
 LOOPS = {
     "br-0": run_br0,
     "br-h": run_brh,
+    "bf-io": run_bfio,
     "least-kv": run_least_kv,
     "trtllm-adp": run_trtllm,
     "immediate": run_immediate,

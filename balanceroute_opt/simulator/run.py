@@ -47,6 +47,8 @@ class Run:
         As given to :func:`simulate`.
     source : str
         Digest of the instance that was simulated.
+    unproved : int or None
+        Steps whose decision was not proved optimal (``bf-io``); None for rules that claim nothing of the kind.
     """
 
     instance: Instance
@@ -63,6 +65,7 @@ class Run:
     staleness: float = 0.0
     optimistic: bool = False
     source: str = ""
+    unproved: int | None = None
 
     @property
     def peak_loads(self) -> Int64Array:
