@@ -47,6 +47,8 @@ _PUBLIC = {
     "HindsightRatio": "evaluation.ratios",
     "hindsight_ratio": "evaluation.ratios",
     "Comparison": "experiments.comparison",
+    "judge_predictors": "experiments.prediction",
+    "predicted_routers": "experiments.prediction",
     "StepRegret": "experiments.regret",
     "step_regret": "experiments.regret",
     "compare": "experiments.comparison",
