@@ -90,6 +90,7 @@ class Survival:
     def __init__(self, output: ArrayLike) -> None:
         lengths = _lengths(output)
         self._samples = _Samples(lengths, np.zeros(len(lengths), np.int64), 1)
+        self._table: tuple[int, Int64Array] = (-1, np.empty(0, np.int64))
         self.trained_on = ""
 
     @classmethod
@@ -112,10 +113,18 @@ class Survival:
         return int(self._samples.larger(0, age + h)) / alive if alive else 1.0
 
     def shared_table(self, horizon: int) -> Int64Array:
-        """Cut-offs of ages 0, 1, ...; the last entry serves all higher ages."""
-        longest = int(self._samples.largest[0])
-        require_table(longest + 1)
-        return rounded_cutoffs(*self._samples.ask(0, np.arange(longest + 1), horizon), horizon)
+        """Cut-offs of ages 0, 1, ...; the last entry serves all higher ages. Kept for the next call."""
+        if self._table[0] != horizon:
+            longest = int(self._samples.largest[0])
+            require_table(longest + 1)
+            table = rounded_cutoffs(*self._samples.ask(0, np.arange(longest + 1), horizon), horizon)
+            self._table = (horizon, table)
+        return self._table[1]
+
+    def cutoffs(self, age: Int64Array, horizon: int) -> Int64Array:
+        """Cut-offs of requests of these ages: what a live router looks up in every step."""
+        table = self.shared_table(horizon)
+        return table[np.minimum(age, len(table) - 1)]
 
     def tables(self, key: Int64Array, horizon: int) -> CutoffTables:
         """Cut-offs by age for requests with these keys."""

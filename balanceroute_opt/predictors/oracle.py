@@ -10,6 +10,7 @@ from .._validate import Float64Array, Int64Array, integer, real
 from ..errors import InputError
 from ..instance import Instance
 from .base import answer, asked, rounded_cutoffs
+from .empirical import Survival
 
 __all__ = ["NoisyOracle", "Oracle", "cutoffs"]
 
@@ -136,4 +137,6 @@ def cutoffs(
     """
     if isinstance(predictor, Oracle):
         return predictor.true_cutoffs(index, age, prompt, horizon)
+    if isinstance(predictor, Survival):
+        return predictor.cutoffs(age, horizon)
     return rounded_cutoffs(*answer(predictor, age, prompt, key, horizon), horizon)
