@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit slow format clean
+.PHONY: help demo test lint docs unit slow format clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -18,12 +18,15 @@ help: ## this list
 demo: $(VENV)/.installed-all ## set up, then compare routers on a built-in workload
 	$(BIN)/balanceroute compare
 
-test: lint unit ## set up, then lint, types and tests
+test: lint docs unit ## set up, then lint, types, documentation and tests
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed-dev ## the documentation site, in build/site, without a warning
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 unit: $(VENV)/.installed-dev ## tests, without those marked slow
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -q
