@@ -38,6 +38,7 @@ _PUBLIC = {
     "decode_time": "schedule",
     "peak_loads": "schedule",
     "peak_sum": "schedule",
+    "worker_loads": "schedule",
     "Bound": "certificates",
     "read_certificate": "certificates",
     "verify": "certificates",

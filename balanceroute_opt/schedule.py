@@ -12,7 +12,7 @@ from ._validate import Int64Array, frozen, integers
 from .errors import InputError, InvalidSchedule
 from .instance import Cluster, Instance, require_step_clock
 
-__all__ = ["Schedule", "active_steps", "check", "decode_time", "peak_loads", "peak_sum"]
+__all__ = ["Schedule", "active_steps", "check", "decode_time", "peak_loads", "peak_sum", "worker_loads"]
 
 _MAX_ACTIVE_STEPS = 10**9
 
@@ -65,6 +65,12 @@ class Schedule:
 def _same_length(inst: Instance, sched: Schedule) -> None:
     if len(sched) != len(inst):
         raise InvalidSchedule(f"the schedule has {len(sched)} entries, the instance {len(inst)} requests")
+
+
+def _require_workers(cluster: Cluster, sched: Schedule) -> None:
+    if len(sched) and int(sched.worker.max()) >= cluster.workers:
+        i = int(np.argmax(sched.worker >= cluster.workers))
+        raise InvalidSchedule(f"request {i} is on worker {sched.worker[i]}, and there are {cluster.workers} workers")
 
 
 def active_steps(start: Int64Array, output: Int64Array) -> tuple[Int64Array, Int64Array]:
@@ -147,14 +153,20 @@ def peak_loads(inst: Instance, cluster: Cluster, sched: Schedule) -> Int64Array:
     """
     require_step_clock(inst, "peak_loads")
     _same_length(inst, sched)
-    if len(sched) and int(sched.worker.max()) >= cluster.workers:
-        i = int(np.argmax(sched.worker >= cluster.workers))
-        raise InvalidSchedule(f"request {i} is on worker {sched.worker[i]}, and there are {cluster.workers} workers")
+    _require_workers(cluster, sched)
     loads = _worker_loads(inst, cluster, sched)
     peak = next(loads)
     for load in loads:
         np.maximum(peak, load, out=peak)
     return frozen(peak)
+
+
+def worker_loads(inst: Instance, cluster: Cluster, sched: Schedule) -> Int64Array:
+    """``L_g(k)`` of every worker g in every active step k, shape (G, K), tokens; errors as :func:`peak_loads`."""
+    require_step_clock(inst, "worker_loads")
+    _same_length(inst, sched)
+    _require_workers(cluster, sched)
+    return frozen(np.stack(list(_worker_loads(inst, cluster, sched))))
 
 
 def peak_sum(inst: Instance, cluster: Cluster, sched: Schedule) -> int:
