@@ -32,6 +32,9 @@ RULES: dict[str, Callable[..., Any]] = {
     "lpt": ref.Lpt,
     "trtllm-adp": ref.TrtllmAdp,
     "br-0": ref.Br0,
+    "bf-io-heuristic": lambda H, predictor="oracle", **options: ref.BfioHeuristic(
+        H, ref.true_cutoff(H) if predictor == "oracle" else ref.cutoff_of(predictor, H), **options
+    ),
     "br-h": lambda H, predictor="oracle", **options: ref.Brh(
         H, ref.true_cutoff(H) if predictor == "oracle" else ref.cutoff_of(predictor, H), **options
     ),

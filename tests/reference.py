@@ -585,6 +585,68 @@ class Brh(Br0):
             self.P[g][h] += r.prompt
 
 
+class BfioHeuristic(Brh):
+    """BF-IO's released heuristic (docs/bfio.md): sets of reachable sums are sets of Python integers."""
+
+    def __init__(self, H: int, cutoff: Callable[[Request, int], int], mix: float = 1.0, **options: Any) -> None:
+        super().__init__(H, cutoff, **({"gamma": 0.86, "beta": 43.0, "greedy_slots": 7} | options))
+        self.mix = mix
+
+    def route(self, view: View) -> list[tuple[Request, int]]:
+        self.begin(view)
+        free, room, pool, closed = view.free, view.room, view.pool, set()
+        admitted = []
+        while pool:
+            open_ = [g for g in range(len(free)) if free[g] > 0 and g not in closed]
+            if not open_:
+                break
+            window = pool[: self.pool_window]
+            best: list[Request] = []
+            if sum(free) > self.greedy_slots:
+                g = min(open_, key=lambda g: (-free[g], self.present(g), g))
+            else:
+                g = min(open_, key=lambda g: ((1.0 - self.mix) * self.P[g][0] + self.mix * self.P[g][-1], g))
+                best = self.subset(g, window, free[g], room[g])
+            if not best:
+                singles = [r for r in window if r.prompt <= room[g]]
+                if not singles:
+                    closed.add(g)
+                    continue
+                best = [max(singles, key=lambda r: self.score(g, [r]))]
+            for r in best:
+                pool.remove(r)
+                admitted.append((r, g))
+                self.add(g, r)
+                free[g] -= 1
+                room[g] -= r.prompt
+        return admitted
+
+    def subset(self, g: int, window: list[Request], free: int, room: float) -> list[Request]:
+        margin = min(max(self.P[w][h] for w in range(len(self.P))) - self.P[g][h] for h in range(self.H + 1))
+        best: list[Request] = []
+        best_score: float = 0
+        for k in range(min(free, len(window)), 0, -1):
+            # before[i][j]: sums of j of the first i requests
+            before = [[{0}] + [set() for _ in range(k)]]
+            for r in window:
+                last = before[-1]
+                before.append([last[0]] + [last[j] | {S + r.prompt for S in last[j - 1]} for j in range(1, k + 1)])
+            sums = [total for total in before[-1][k] if total <= room]
+            if not sums:
+                continue
+            safe = [total for total in sums if total <= margin]
+            left, j, chosen = max(safe) if safe else min(sums), k, []
+            for i in reversed(range(len(window))):
+                if j > 0 and left - window[i].prompt in before[i][j - 1]:
+                    chosen.insert(0, window[i])
+                    left, j = left - window[i].prompt, j - 1
+            if self.score(g, chosen) > best_score:
+                best, best_score = chosen, self.score(g, chosen)
+                if safe:
+                    break
+        return best
+
+
 def true_cutoff(H: int) -> Callable[[Request, int], int]:
     """What the oracle predicts: ``R`` if that is at most H, else ``H + 1``."""
     return lambda request, age: min(request.rest - age, H + 1)

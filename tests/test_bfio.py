@@ -122,6 +122,37 @@ def test_router_and_live_path_agree_and_unproved_steps_are_counted(horizon):
     assert bro.simulate(inst, cluster, "br-0").unproved is None
 
 
+def test_objectives_that_do_not_fit_64_bits_are_refused():
+    """8 workers, D = 2**20 and 2**37 tokens make 2**60."""
+    full = bro.View(load=[2**37] + [0] * 7, active=[1] + [0] * 7, slots=2, pool=[1])
+    with pytest.raises(bro.InputError, match="with H = 0, 8 workers and 137,438,953,473 tokens does not fit"):
+        bro.routers.BFIO().route(full)
+    full = bro.View(load=[2**36] + [0] * 7, active=[1] + [0] * 7, slots=2, pool=[1])
+    assert [column.tolist() for column in bro.routers.BFIO().route(full)] == [[0], [1]]
+    inst = bro.Instance([0] * 64, [2**30] * 64, [1] * 64)
+    with pytest.raises(bro.InputError, match="lower H or gamma"):
+        bro.simulate(inst, bro.Cluster(8, 8), bro.routers.BFIO(H=15, gamma=1.0))
+
+
+def test_the_heuristic_by_hand():
+    """Loads 10 and 4 (margins 0 and 6), mix 1: worker 1, two slots, of 5, 4, 1, 2: sums 6 are 5 + 1 and 4 + 2.
+
+    The younger pair is taken. Then worker 0, one slot, margin 0: the shortest sum beyond it is 1, its F = 1 - 43 is not
+    positive, so the single one with the largest F is taken, again the 1.
+    """
+    view = bro.View(load=[10, 4], active=[2, 1], slots=3, pool=[5, 4, 1, 2])
+    requests, workers = bro.routers.BFIOHeuristic(H=0).route(view)
+    assert (requests.tolist(), workers.tolist()) == ([1, 3, 2], [1, 1, 0])
+    # With more free slots than the threshold, stage 1: most free slots first, the single one with the largest F.
+    requests, workers = bro.routers.BFIOHeuristic(H=0, greedy_slots=2).route(view)
+    assert (requests.tolist()[0], workers.tolist()[0]) == (0, 1)
+
+
+def test_heuristic_refuses_a_mix_outside_0_1():
+    with pytest.raises(bro.InputError, match=r"mix must be <= 1, got 1\.5"):
+        bro.routers.BFIOHeuristic(mix=1.5)
+
+
 def test_step_regret():
     inst, cluster = saturated(), bro.Cluster(workers=3, slots=4)
     exact = bro.step_regret(inst, cluster, "bf-io")

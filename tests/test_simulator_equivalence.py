@@ -38,6 +38,18 @@ OPTIONS["br-h"] = st.fixed_dictionaries(
         "predictor": st.sampled_from(["oracle", engines.Whim()]),
     },
 )
+OPTIONS["bf-io-heuristic"] = st.fixed_dictionaries(
+    {"H": st.sampled_from([0, 1, 2, 5, 20])},
+    optional={
+        "gamma": st.sampled_from([0.5, 0.86, 1.0]),
+        "beta": st.sampled_from([None, 1.5, 43.0]),
+        "refresh": st.integers(1, 4),
+        "greedy_slots": st.sampled_from([0, 1, 3, 7, 100]),
+        "pool_window": st.sampled_from([1, 2, 5, 1024]),
+        "mix": st.sampled_from([0.0, 0.25, 1.0]),
+        "predictor": st.sampled_from(["oracle", engines.Whim()]),
+    },
+)
 
 
 @dataclass
@@ -129,8 +141,8 @@ def test_reference_equals_kernel_and_live_path(name):
     @settings(FUZZ, max_examples=200)
     @given(cases(capacity=True if name == "llumnix" else None), OPTIONS.get(name, st.just({})))
     def check(case: Case, options: dict[str, Any]) -> None:
-        # br-h's live path needs the true ages of its requests, so the package refuses it with a stale view.
-        live = () if name == "br-h" and case.staleness else ("live",)
+        # Rules that predict need the true ages of their requests, so the package refuses live ones with a stale view.
+        live = () if name in ("br-h", "bf-io-heuristic") and case.staleness else ("live",)
         compare(case, name, options, "kernel", *live)
 
     check()

@@ -157,6 +157,7 @@ class _Watch:
                 f"step {view.step}: {self.name} admits {len(requests)} requests, and {min(len(view.pool), slots)} "
                 "have a slot; step regret is defined for work-conserving routers"
             )
+        self.exact.require_exact(view.workers, self.exact.tokens_in(view))
         projected = np.zeros((view.workers, self.exact.H + 1), np.int64)
         self.exact._project(view, projected)
         weight = integer_weights(self.exact.gamma, self.exact.H)

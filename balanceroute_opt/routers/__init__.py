@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import InputError
-from .bfio import BFIO
+from .bfio import BFIO, BFIOHeuristic
 from .br import BR0, BRH
 from .immediate import (
     JSQ,
@@ -37,6 +37,7 @@ __all__ = [
     "VLLM",
     "VLLMKV",
     "ActiveView",
+    "BFIOHeuristic",
     "Dynamo",
     "ImmediateRouter",
     "LeastKV",
@@ -64,6 +65,7 @@ ROUTERS: dict[str, Callable[..., Any]] = {
     "br-0-least-load": _br0_least_load,
     "br-h": BRH,
     "bf-io": BFIO,
+    "bf-io-heuristic": BFIOHeuristic,
     "least-kv": LeastKV,
     "lpt": LPT,
     "jsq": JSQ,

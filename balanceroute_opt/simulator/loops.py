@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .._jit import compiled
 from ..routers.kernels.bfio import bfio_decide
+from ..routers.kernels.bfio_heuristic import heuristic_decide
 from ..routers.kernels.br import br0_decide, brh_decide
 from ..routers.kernels.immediate import bind_request
 from ..routers.kernels.pooled import least_kv_decide, trtllm_decide
@@ -77,6 +78,31 @@ def run_bfio(s, p, rng):
 
 
 @compiled
+def decide_heuristic(s, p):
+    """One step of the released BF-IO heuristic between begin_step and finish_step."""
+    advance_projection(s, p.projection, p.rule.horizon)
+    number = 0
+    if waiting(s):
+        copy_view(s)
+        show_projection(s, p.projection, p.rule.projected)
+        number = heuristic_decide(s.work_free, s.work_room, s.pool, p.rule, s.out_request, s.out_worker)
+    add_admissions(s, p.projection, number)
+    admit_all(s, number)
+
+
+@compiled
+def run_heuristic(s, p, rng):
+    """As run_brh, for the released BF-IO heuristic."""
+    status = begin_step(s)
+    while status == DECIDE:
+        decide_heuristic(s, p)
+        status = finish_step(s)
+        if status == DECIDE:
+            status = begin_step(s)
+    return status
+
+
+@compiled
 def run_least_kv(s, p, rng):
     """As run_br0, for the rules that serve the pool in order."""
     status = begin_step(s)
@@ -138,12 +164,13 @@ def run_immediate(s, p, rng):
 
 
 # One step of the rules that predict, for predictors that are Python objects.
-PREDICTED = {"br-h": decide_brh, "bf-io": decide_bfio}
+PREDICTED = {"br-h": decide_brh, "bf-io": decide_bfio, "bf-io-heuristic": decide_heuristic}
 
 LOOPS = {
     "br-0": run_br0,
     "br-h": run_brh,
     "bf-io": run_bfio,
+    "bf-io-heuristic": run_heuristic,
     "least-kv": run_least_kv,
     "trtllm-adp": run_trtllm,
     "immediate": run_immediate,
