@@ -32,33 +32,54 @@ def bind_request(p, load, active, queued, queued_tokens, blocks, queued_blocks, 
         return _two_choices(rule, load, active, queued, queued_tokens, rng)
     if rule == DYNAMO:
         return _least_blocks(blocks, queued_blocks, rng)
+    if rule in (JSQ, VLLM):
+        return _least_count(4 if rule == VLLM else 1, load, active, queued)
+    if rule in (VLLM_KV, LLUMNIX):
+        return _least_score(rule, load, active, queued, blocks, queued_blocks, own, capacity)
+    # SGLANG_TOKENS and TPU_MINMAX: the request's own prompt, which the latter adds, is the same on every worker.
+    return _least_tokens(load, active, queued, queued_tokens)
+
+
+@compiled
+def _least_count(weight, load, active, queued):
+    """Least ``weight*queued + active``, then load, then index."""
     best = 0
-    first, second = _score(rule, 0, load, active, queued, queued_tokens, blocks, queued_blocks, own, capacity)
-    for g in range(1, workers):
-        a, b = _score(rule, g, load, active, queued, queued_tokens, blocks, queued_blocks, own, capacity)
-        if a < first or (a == first and (b < second or (b == second and load[g] < load[best]))):
-            best, first, second = g, a, b
+    least = weight * queued[0] + active[0]
+    for g in range(1, len(load)):
+        value = weight * queued[g] + active[g]
+        if value < least or (value == least and load[g] < load[best]):
+            best, least = g, value
     return best
 
 
 @compiled
-def _score(rule, g, load, active, queued, queued_tokens, blocks, queued_blocks, own, capacity):
-    """What the rule minimises, and what decides its ties before load and index do.
+def _least_tokens(load, active, queued, queued_tokens):
+    """Least ``load + queued tokens``, then requests, then load, then index."""
+    best = 0
+    least, requests = load[0] + queued_tokens[0], active[0] + queued[0]
+    for g in range(1, len(load)):
+        value = load[g] + queued_tokens[g]
+        if value > least:
+            continue
+        number = active[g] + queued[g]
+        if value < least or number < requests or (number == requests and load[g] < load[best]):
+            best, least, requests = g, value, number
+    return best
 
-    Integers stay below 2**53, so that float64 holds them exactly.
-    """
-    requests = active[g] + queued[g]
-    if rule == JSQ:
-        return float(requests), 0
-    if rule == VLLM:
-        return float(4 * queued[g] + active[g]), 0
-    if rule == VLLM_KV:
-        return max(own[g], requests) + (6 * queued[g]) * max(0.0, load[g] / capacity - 0.5), 0
-    if rule == LLUMNIX:
-        free = capacity // BLOCK - blocks[g] - queued_blocks[g]
-        return -(free / max(1, requests)), 0
-    # SGLANG_TOKENS and TPU_MINMAX: the request's own prompt, which the latter adds, is the same on every worker.
-    return float(load[g] + queued_tokens[g]), requests
+
+@compiled
+def _least_score(rule, load, active, queued, blocks, queued_blocks, own, capacity):
+    """The rules that divide: least score, then load, then index."""
+    best, least = 0, 0.0
+    for g in range(len(load)):
+        requests = active[g] + queued[g]
+        if rule == VLLM_KV:
+            value = max(own[g], requests) + (6 * queued[g]) * max(0.0, load[g] / capacity - 0.5)
+        else:
+            value = -((capacity // BLOCK - blocks[g] - queued_blocks[g]) / max(1, requests))
+        if g == 0 or value < least or (value == least and load[g] < load[best]):
+            best, least = g, value
+    return best
 
 
 @compiled
