@@ -33,7 +33,7 @@ _REQUIRED = (
     "first_start",
     "steps",
 )
-_OPTIONAL = ("name", "seed", "staleness", "optimistic", "source", "key", "arrival", "remaining", "dispatch")
+_OPTIONAL = ("name", "seed", "staleness", "optimistic", "source", "unproved", "key", "arrival", "remaining", "dispatch")
 _COLUMNS = ("release", "prompt", "output", "key", "start", "worker", "first_start", "arrival", "remaining")
 _SERIES = tuple(field.name for field in fields(StepSeries))
 _FLOATS = ("arrival", "dispatch", "time", "energy")
@@ -95,6 +95,8 @@ def write_run(run: Run, path: StrPath, force: bool = False) -> None:
         "optimistic": run.optimistic,
         "source": run.source,
     }
+    if run.unproved is not None:
+        head["unproved"] = run.unproved
     if not os.fspath(path).endswith(".parquet"):
         if run.dispatch is not None:
             head["dispatch"] = run.dispatch.tolist()
@@ -175,6 +177,7 @@ def read_run(path: StrPath) -> Run:
             staleness=real(data.get("staleness", 0.0), "staleness", 0.0),
             optimistic=optimistic,
             source=_text(data, "source"),
+            unproved=None if data.get("unproved") is None else integer(data["unproved"], "unproved", 0),
         )
         _require_consistent(run)
     return run

@@ -109,7 +109,8 @@ class Run:
         excess = self.metrics()["excess"] if len(self.steps) else float("nan")
         return (
             f"Run({self.router!r} on {self.instance.name or 'instance'}: {len(self.instance):,} requests, "
-            f"{len(self.steps):,} steps, peak_sum {self.peak_sum:,}, excess {excess:.2%})"
+            f"{len(self.steps):,} steps, peak_sum {self.peak_sum:,}, excess {excess:.2%}"
+            + (f", {self.unproved:,} steps not proved)" if self.unproved else ")")
         )
 
     def _repr_html_(self) -> str:
