@@ -183,3 +183,17 @@ def test_views_cannot_be_written_to() -> None:
     assert run.schedule.start.tolist() == [0, 1]
     assert run.dispatch is not None
     assert len(run.dispatch) >= 2
+
+
+@pytest.mark.parametrize("router", ["jsq", "vllm", "least-kv"])
+def test_stale_views_herd_and_increments_recover(router: str) -> None:
+    """With counters 0.5 s old every request of half a second goes to the same worker; counting one's own mends most."""
+    cluster = bro.Cluster(workers=8, slots=16)
+    inst = bro.generate("poisson-lognormal", n=3000, seed=1).scaled_to(cluster, utilization=0.8)
+
+    def excess(**view: Any) -> float:
+        return float(bro.simulate(inst, cluster, router, **view).metrics()["excess"])
+
+    fresh, stale, counted = excess(), excess(staleness=0.5), excess(staleness=0.5, optimistic=True)
+    assert stale > 1.5 * fresh
+    assert counted < fresh + 0.6 * (stale - fresh)
