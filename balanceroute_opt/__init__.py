@@ -49,6 +49,7 @@ _PUBLIC = {
     "hindsight_ratio": "evaluation.ratios",
     "Comparison": "experiments.comparison",
     "judge_predictors": "experiments.prediction",
+    "PREDICTORS": "predictors",
     "predicted_routers": "experiments.prediction",
     "StepRegret": "experiments.regret",
     "step_regret": "experiments.regret",

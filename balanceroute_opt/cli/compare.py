@@ -28,6 +28,7 @@ examples:
   balanceroute compare
   balanceroute compare azure_2023_conv.csv.gz --workers 8 --slots 72 --utilization 1.1
   balanceroute compare trace.csv --routers jsq,br-0,br-0:subset_window=6,mine.py:MyRouter
+  balanceroute compare trace.csv --utilization 1.1 --train 0.5
   balanceroute compare trace.csv --seeds 5 --jobs 2 --csv table.csv --certificates proofs
   balanceroute check proofs
 """
@@ -62,6 +63,13 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
     group.add_argument(
         "--bounds", "--bound", type=names, default=["item"], metavar="LIST", help="fluid, item, ...; the best counts"
     )
+    group.add_argument(
+        "--train",
+        type=float,
+        metavar="F",
+        help="fit predictors on the first share F of the requests, add br-h-survival and br-h-exact-match, and "
+        "compare on the rest",
+    )
     group.add_argument("--jobs", type=int, default=1, metavar="N", help="processes; -1: one per core (default 1)")
     group.add_argument(
         "--step-regret",
@@ -92,6 +100,13 @@ def _compare(args: argparse.Namespace) -> int:
     resolve(args.routers)
     require_outputs([args.csv, args.parquet], args.force)
     inst, cluster = workload_from(args)
+    fitted: dict[str, Any] = {}
+    if args.train is not None:
+        from ..experiments.prediction import predicted_routers
+
+        inst, fitted = predicted_routers(inst, args.train)
+        if args.utilization is not None:  # of what is simulated
+            inst = inst.scaled_to(cluster, args.utilization)
     with progress("runs") as show:
         result = compare(
             inst,
@@ -107,6 +122,7 @@ def _compare(args: argparse.Namespace) -> int:
             certificates=args.certificates,
             force=args.force,
             progress=show,
+            extra=list(fitted.values()),
         )
     if args.csv is not None:
         with atomic_write(args.csv, args.force) as temporary:

@@ -265,6 +265,7 @@ def compare(
     certificates: str | os.PathLike[str] | None = None,
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    extra: Sequence[Any] = (),
 ) -> Comparison:
     """Run routers on one workload, and bound from below what any placement could have reached.
 
@@ -296,6 +297,8 @@ def compare(
         Replace files in that folder.
     progress : callable, optional
         Called with the number of finished runs and of all.
+    extra : sequence
+        Further routers, as in a list of `routers`; with ``routers="all"`` they stand beside all.
 
     Returns
     -------
@@ -323,7 +326,7 @@ def compare(
     if not len(inst):
         raise InputError("the workload has no requests")
     require_fit(inst, cluster)
-    specs = resolve(routers)
+    specs = resolve([*resolve(routers), *extra])
     seeds, seed = integer(seeds, "seeds", 1, 10**6), integer(seed, "seed", 0, 2**62)
     if isinstance(jobs, bool) or not isinstance(jobs, int) or not (jobs >= 1 or jobs == -1):
         raise InputError(f"jobs must be >= 1, or -1 for one per core, got {jobs!r}")

@@ -159,7 +159,8 @@ class Fitted:
         horizon : int
             H >= 1, steps.
         classifier, regressor : scikit-learn estimators, optional
-            By default gradient-boosted trees (``HistGradientBoosting``, 100 trees of at most 15 leaves).
+            By default decision trees of at most 64 leaves with at least 100 pairs each: BR-H asks in every step, and
+            gradient-boosted ones, ten times slower to ask, score little better (``docs/predictors.md``).
         limit : int, optional
             Most pairs to fit on.
 
@@ -171,18 +172,18 @@ class Fitted:
         horizon = integer(horizon, "horizon", 1, MAX_HORIZON)
         try:
             from sklearn.base import clone
-            from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+            from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
         except ImportError:
             raise InputError(f"fitting needs scikit-learn: {_INSTALL}") from None
         features, x, left = training_pairs(training, limit)
         ends = left <= horizon
         if not ends.any():
             raise InputError(f"no sampled request of the training part ends within {horizon} steps")
-        options: dict[str, Any] = {"max_leaf_nodes": 15, "early_stopping": False, "random_state": 0}
+        options = {"max_leaf_nodes": 64, "min_samples_leaf": 100, "random_state": 0}
         made = []
         for given, default, rows, target in (
-            (classifier, HistGradientBoostingClassifier, np.ones(len(x), np.bool_), ends),
-            (regressor, HistGradientBoostingRegressor, ends, left),
+            (classifier, DecisionTreeClassifier, np.ones(len(x), np.bool_), ends),
+            (regressor, DecisionTreeRegressor, ends, left),
         ):
             estimator = default(**options) if given is None else given
             try:

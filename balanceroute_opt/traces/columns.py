@@ -197,14 +197,14 @@ class KeyMaker:
 
     def __init__(self, form: TraceFormat, columns: list[str], key: str | None, depth: int | None) -> None:
         self.column: str | None = None
-        self.blocks = False
+        self.blocks = self.lengths = False
         self.depth = form.key_blocks if depth is None else depth
         if key is None:
             return
         if key != "auto":
             if key not in columns:
                 raise InputError(f"no column {key!r} for key=; columns: {', '.join(columns[:12])}")
-            self.column, self.blocks = key, key == form.blocks
+            self.column, self.blocks, self.lengths = key, key == form.blocks, key == form.predicted
         elif form.blocks in columns:
             self.column, self.blocks = form.blocks, True
         elif form.key in columns:
@@ -216,6 +216,8 @@ class KeyMaker:
                 raise InputError(f"column {series.name!r} must hold lists of integers, got {series.dtype}")
             ids = [series.list.get(j, null_on_oob=True).cast(pl.Int64, strict=False) for j in range(self.depth)]
             return block_keys([s.fill_null(0).to_numpy() for s in ids], ids[-1].is_null().to_numpy())
+        if self.lengths:
+            return tokens(series).astype(np.int64)
         if series.dtype.is_nested():
             raise InputError(f"column {series.name!r} must hold texts or numbers to be a key, got {series.dtype}")
         text = series.cast(pl.String)

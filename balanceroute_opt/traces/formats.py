@@ -34,6 +34,9 @@ class TraceFormat:
         Column of prefix block ids, from which a key can be derived; may be missing in a file.
     key_blocks : int
         Number of leading blocks that make the key.
+    predicted : str or None
+        Column of output lengths that somebody's model predicted; may be missing in a file. Named as the key, its
+        numbers are the keys.
     marks : tuple of str
         Further columns that tell the format from another with the same columns.
     """
@@ -47,6 +50,7 @@ class TraceFormat:
     key: str | None = None
     blocks: str | None = None
     key_blocks: int = 0
+    predicted: str | None = None
     marks: tuple[str, ...] = ()
 
     @property
@@ -83,9 +87,21 @@ _ALL = (
         blocks="hash_ids",
         key_blocks=2,
     ),
-    TraceFormat("vidur", "Vidur and Splitwise CSV", "arrived_at", "num_prefill_tokens", "num_decode_tokens"),
     TraceFormat(
-        "lengths", "token lengths without arrivals (ShareGPT)", None, "num_prefill_tokens", "num_decode_tokens"
+        "vidur",
+        "Vidur and Splitwise CSV",
+        "arrived_at",
+        "num_prefill_tokens",
+        "num_decode_tokens",
+        predicted="num_predicted_decode_tokens",
+    ),
+    TraceFormat(
+        "lengths",
+        "token lengths without arrivals (ShareGPT)",
+        None,
+        "num_prefill_tokens",
+        "num_decode_tokens",
+        predicted="num_predicted_decode_tokens",
     ),
     TraceFormat("generic", "named columns", "release", "prompt", "output", key="key"),
 )

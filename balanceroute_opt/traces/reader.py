@@ -133,7 +133,8 @@ def read_trace_report(
     unit : {"s", "ms", "us", "ns", "datetime"}, optional
         Unit of the `release` column of format ``generic``; default ``"s"``.
     key : str or None, optional
-        Column that names what a request belongs to; ``"auto"`` (default) is the format's own, None is no key.
+        Column that names what a request belongs to; ``"auto"`` (default) is the format's own, None is no key. Texts
+        become hashes; the format's predicted output lengths (``num_predicted_decode_tokens``) stay numbers.
     key_blocks : int, optional
         Leading prefix blocks that make the key (``mooncake`` 2, ``qwen`` 4); shorter prompts have none.
     hash_ids : path-like, optional
@@ -200,6 +201,19 @@ def read_trace_report(
         zone=raw.zone,
     )
     return inst, report
+
+
+def predicted_column(path: StrPath, format: str | None = None, delimiter: str = ",", **options: Any) -> str | None:
+    """Name of a file's column of predicted output lengths, None if its format or the file has none.
+
+    Takes the options of :func:`read_trace_report`; give the name as `key` to read the lengths.
+    """
+    path = _resolve(path)
+    own = {name: options.get(name) for name in ("release", "prompt", "output", "unit")}
+    with named(path):
+        columns = next(read_tables(path, delimiter, options.get("max_bytes"))).columns
+        column = choose_format(columns, format, own).predicted
+    return column if column in columns else None
 
 
 def read_raw(
