@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import InputError
 from ..routers import ROUTERS, make
 
-__all__ = ["nearest", "options_of", "resolve", "router_from"]
+__all__ = ["nearest", "options_of", "parse_option", "resolve", "router_from"]
 
 
 def router_from(spec: Any) -> tuple[str, Any]:
@@ -48,7 +48,7 @@ def router_from(spec: Any) -> tuple[str, Any]:
         factory = ROUTERS[head]
     else:
         raise InputError(f"unknown router {head!r}{nearest(head, ROUTERS)}; known: {', '.join(ROUTERS)}")
-    options = dict(_option(spec, text) for text in rest)
+    options = dict(parse_option(spec, text) for text in rest)
     if options:
         known = options_of(factory())
         for name in options:
@@ -105,7 +105,8 @@ def nearest(word: str, known: Any) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _option(spec: str, text: str) -> tuple[str, Any]:
+def parse_option(spec: str, text: str) -> tuple[str, Any]:
+    """Name and value of ``name=value``: a Python literal, or a word as it stands."""
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise InputError(f"router {spec}: options are written name=value, got {text!r}")
