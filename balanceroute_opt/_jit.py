@@ -11,7 +11,7 @@ import hashlib
 import inspect
 import os
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,18 @@ _PACKAGE = Path(__file__).resolve().parent
 _GROUPS = (("routers", "simulator", "predictors"), ("oracles",))
 
 
-def compiled(function: Callable[..., Any]) -> Any:
-    """`function`, compiled by numba in no-Python mode at its first call and cached on disk."""
+def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """`function`, compiled by numba in no-Python mode at its first call and cached on disk; with numba's `options`."""
+    if function is None:
+        return partial(compiled, **options)
     folder = _cache_folder(Path(inspect.getfile(function)).resolve().relative_to(_PACKAGE).parts[0])
     if folder is None:
-        return numba.njit(function)
+        return numba.njit(function, **options)
     # Numba chooses the folder when it decorates; other packages keep theirs.
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = folder
     try:
-        return numba.njit(cache=True)(function)
+        return numba.njit(cache=True, **options)(function)
     finally:
         numba.config.CACHE_DIR = before
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,15 +53,22 @@ def _remove(values: Int64Array, n: int, value: int) -> None:
 
 
 @compiled
-def _stretches(
-    starts: Int64Array, ends: Int64Array, begin: Int64Array, end: Int64Array, offset: Int64Array, values: Int64Array
-) -> Iterator[tuple[int, int, int]]:
-    """``(first, until, n)`` of every stretch of positions with the same n active requests.
+def _next_stretch(
+    state: Int64Array,
+    starts: Int64Array,
+    ends: Int64Array,
+    begin: Int64Array,
+    end: Int64Array,
+    offset: Int64Array,
+    values: Int64Array,
+) -> tuple[int, int, int]:
+    """``(first, until, n)`` of the next stretch of positions with the same n active requests; n = 0: none is left.
 
-    `starts`, `ends`: requests in order of `begin`, `end`. ``values[:n]`` are the offsets of the active
-    ones, ascending: they keep this order, since all loads grow alike.
+    `state`: three zeros before the first. `starts`, `ends`: requests in order of `begin`, `end`. ``values[:n]`` are
+    the offsets of the active ones, ascending: they keep this order, since all loads grow alike. (No generator: numba
+    cannot call one that it finds in its cache.)
     """
-    n = s = e = 0
+    n, s, e = state
     while e < len(ends):
         p = end[ends[e]] if s == len(starts) else min(end[ends[e]], begin[starts[s]])
         while e < len(ends) and end[ends[e]] == p:
@@ -76,7 +81,9 @@ def _stretches(
             s += 1
         if n > 0:
             until = min(end[ends[e]], begin[starts[s]] if s < len(starts) else end[ends[e]])
-            yield p, until, n
+            state[0], state[1], state[2] = n, s, e
+            return p, until, n
+    return 0, 0, 0
 
 
 @compiled
@@ -97,7 +104,11 @@ def pigeonhole(
     """
     values = np.empty(len(begin), np.int64)
     sums = np.zeros(len(begin) + 1, np.int64)
-    for first, until, n in _stretches(starts, ends, begin, end, offset, values):
+    state = np.zeros(3, np.int64)
+    while True:
+        first, until, n = _next_stretch(state, starts, ends, begin, end, offset, values)
+        if n == 0:
+            break
         for j in range(n):
             sums[j + 1] = sums[j] + values[j]
         # Slots: the worker of the largest request holds at least `others` more.
@@ -136,7 +147,11 @@ def migration(
     """
     proof, closed = np.zeros(len(peak), np.int64), np.ones(len(peak), np.bool_)
     values = np.empty(len(begin), np.int64)
-    for first, until, n in _stretches(starts, ends, begin, end, offset, values):
+    state = np.zeros(3, np.int64)
+    while True:
+        first, until, n = _next_stretch(state, starts, ends, begin, end, offset, values)
+        if n == 0:
+            break
         if n <= workers:  # one request each: the largest is the optimum
             continue
         for k in range(first, until):
