@@ -15,7 +15,7 @@ from ..errors import BalanceRouteError
 
 __all__ = ["main"]
 
-_COMMANDS = ("compare", "simulate", "bound", "check", "routers", "trace", "diagnose", "predictors", "run")
+_COMMANDS = ("compare", "simulate", "bound", "check", "routers", "trace", "diagnose", "predictors", "run", "report")
 
 _EPILOG = """\
 examples:
