@@ -43,6 +43,8 @@ _PUBLIC = {
     "read_certificate": "certificates",
     "verify": "certificates",
     "write_certificate": "certificates",
+    "Solution": "oracles.solution",
+    "solve_placement": "oracles.placement",
     "placement_bound": "oracles.bounds",
     "schedule_bound": "oracles.bounds",
     "HindsightRatio": "evaluation.ratios",

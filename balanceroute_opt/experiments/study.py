@@ -163,7 +163,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Study:
-    """A grid of runs.
+    """A grid of runs: workloads x clusters x loads x views x routers x seeds.
 
     Parameters
     ----------

@@ -1,0 +1,148 @@
+"""OR-Tools as a back end: CP-SAT and MathOpt as translations of :class:`~.model.LinearModel`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+
+from ..errors import SolverError
+from .model import LinearModel
+from .solution import STATUS, Answer
+
+__all__ = ["solve_cpsat", "solve_mathopt"]
+
+
+def _missing(solver: str) -> SolverError:
+    return SolverError(f'the solver "{solver}" is not installed; install the extra "solvers" (pip install ortools)')
+
+
+def solve_cpsat(
+    model: LinearModel,
+    time_limit: float,
+    seed: int = 0,
+    node_limit: int | None = None,
+    gap: float = 0.0,
+    threads: int = 1,
+    warm: np.ndarray | None = None,
+    progress: Callable[[float, float, float], None] | None = None,
+) -> Answer:
+    """Solve `model`, all of whose numbers are integers; `node_limit` counts conflicts.
+
+    Raises
+    ------
+    SolverError
+        If ortools is not installed, or CP-SAT refuses the model.
+    """
+    try:
+        from ortools.sat.python import cp_model
+    except ImportError:
+        raise _missing("cpsat") from None
+    cp = cp_model.CpModel()
+    most = int(np.abs(model.value).sum())  # above every load
+    variables = [
+        cp.new_int_var(int(low), min(int(high), most) if math.isfinite(high) else most, name)
+        for low, high, name in zip(model.lower, model.upper, model.variables, strict=True)
+    ]
+    for row in range(len(model.rows)):
+        entries = slice(int(model.first[row]), int(model.first[row + 1]))
+        terms = zip(model.column[entries].tolist(), model.value[entries].tolist(), strict=True)
+        total = cp_model.LinearExpr.weighted_sum(*zip(*((variables[j], int(v)) for j, v in terms), strict=True))
+        low, high = float(model.row_lower[row]), float(model.row_upper[row])
+        if low == high == 1.0:
+            cp.add_exactly_one(variables[j] for j in model.column[entries].tolist())
+        elif math.isfinite(high):
+            cp.add(total <= int(high))
+        else:
+            cp.add(total >= int(low))
+    cp.minimize(sum(v for v, c in zip(variables, model.cost, strict=True) if c))
+    if warm is not None:
+        for variable, value in zip(variables, warm.tolist(), strict=True):
+            cp.add_hint(variable, int(value))
+    solver = cp_model.CpSolver()
+    parameters = solver.parameters
+    parameters.max_time_in_seconds = float(time_limit)
+    parameters.num_workers = threads
+    parameters.random_seed = seed % 2**31
+    parameters.relative_gap_limit = float(gap)
+    if node_limit is not None:
+        parameters.max_number_of_conflicts = node_limit
+    began, trajectory = time.perf_counter(), []
+
+    class Report(cp_model.CpSolverSolutionCallback):
+        def on_solution_callback(self) -> None:
+            point = (time.perf_counter() - began, self.objective_value, self.best_objective_bound)
+            trajectory.append(point)
+            if progress is not None:
+                progress(*point)
+
+    code = solver.solve(cp, Report())
+    name = solver.status_name(code)
+    status = STATUS["cpsat"].get(name)
+    if status is None:
+        raise SolverError(f"CP-SAT ended with the status {name}, which is no result")
+    answer = Answer(status, nodes=int(solver.num_branches), trajectory=trajectory)
+    if status == "infeasible":
+        return answer
+    answer.lower_bound = float(solver.best_objective_bound)
+    if name in ("OPTIMAL", "FEASIBLE"):
+        n, workers = model.shape
+        answer.worker = model.workers([float(solver.value(v)) for v in variables[: n * workers]])
+    if status == "optimal" and gap > 0:
+        answer.status = "limit"
+    return answer
+
+
+def solve_mathopt(
+    model: LinearModel, time_limit: float, seed: int = 0, node_limit: int | None = None, gap: float = 0.0
+) -> Answer:
+    """Solve `model` through MathOpt with its HiGHS, else SCIP: the same model by another road.
+
+    Raises
+    ------
+    SolverError
+        If ortools is not installed.
+    """
+    try:
+        from ortools.math_opt.python import mathopt
+    except ImportError:
+        raise _missing("mathopt") from None
+    m = mathopt.Model(name=model.name)
+    variables = [
+        m.add_variable(lb=low, ub=high, is_integer=bool(whole), name=name)
+        for low, high, whole, name in zip(model.lower, model.upper, model.integer, model.variables, strict=True)
+    ]
+    for row, name in enumerate(model.rows):
+        constraint = m.add_linear_constraint(lb=model.row_lower[row], ub=model.row_upper[row], name=name)
+        for entry in range(int(model.first[row]), int(model.first[row + 1])):
+            constraint.set_coefficient(variables[model.column[entry]], float(model.value[entry]))
+    m.minimize(mathopt.fast_sum(c * v for v, c in zip(variables, model.cost.tolist(), strict=True) if c))
+    parameters: dict[str, Any] = {
+        "time_limit": timedelta(seconds=float(time_limit)),
+        "random_seed": seed % 2**31,
+        "relative_gap_tolerance": float(gap),
+        "absolute_gap_tolerance": 0.999,
+        "threads": 1,
+    }
+    if node_limit is not None:
+        parameters["node_limit"] = node_limit
+    result = mathopt.solve(m, mathopt.SolverType.GSCIP, params=mathopt.SolveParameters(**parameters))
+    name = result.termination.reason.name.lower()
+    status = STATUS["mathopt"].get(name)
+    if status is None:
+        raise SolverError(f"MathOpt ended with {name}, which is no result")
+    answer = Answer(status, nodes=int(result.solve_stats.node_count))
+    if status == "infeasible":
+        return answer
+    answer.lower_bound = float(result.termination.objective_bounds.dual_bound)
+    if result.has_primal_feasible_solution():
+        values = result.variable_values()
+        n, workers = model.shape
+        answer.worker = model.workers([values[v] for v in variables[: n * workers]])
+    if status == "optimal" and gap > 0:
+        answer.status = "limit"
+    return answer

@@ -1,0 +1,143 @@
+"""HiGHS as a back end: a translation of :class:`~balanceroute_opt.oracles.model.LinearModel`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError, SolverError
+from .model import LinearModel
+from .solution import STATUS, Answer
+
+__all__ = ["export_model", "solve_highs"]
+
+
+def _highspy() -> Any:
+    try:
+        import highspy
+    except ImportError:
+        raise SolverError(
+            'the solver "highs" is not installed; install the extra "solvers" (pip install highspy)'
+        ) from None
+    return highspy
+
+
+def _load(model: LinearModel) -> Any:
+    """A Highs object that holds `model`."""
+    highspy = _highspy()
+    highs = highspy.Highs()
+    highs.setOptionValue("output_flag", False)
+    lp = highspy.HighsLp()
+    lp.model_name_ = model.name.replace(" ", "_")
+    lp.num_col_, lp.num_row_ = len(model.variables), len(model.rows)
+    lp.col_cost_, lp.col_lower_, lp.col_upper_ = model.cost, model.lower, model.upper
+    lp.row_lower_, lp.row_upper_ = model.row_lower, model.row_upper
+    lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+    lp.a_matrix_.start_, lp.a_matrix_.index_ = model.first.astype(np.int32), model.column.astype(np.int32)
+    lp.a_matrix_.value_ = model.value
+    kind = highspy.HighsVarType
+    lp.integrality_ = [kind.kInteger if whole else kind.kContinuous for whole in model.integer]
+    lp.col_names_, lp.row_names_ = list(model.variables), list(model.rows)
+    if highs.passModel(lp) == highspy.HighsStatus.kError:
+        raise SolverError(f"HiGHS refused the model ({model.name})")
+    return highs
+
+
+def export_model(model: LinearModel, path: str | os.PathLike[str], force: bool = False) -> None:
+    """Write `model` as an ``.mps`` or ``.lp`` file with the names of its variables and rows: all of it or nothing.
+
+    Raises
+    ------
+    InputError
+        If the ending is another one, the file exists and `force` is not set, or it cannot be written.
+    SolverError
+        If HiGHS is not installed.
+    """
+    path = Path(path)
+    if path.suffix not in (".mps", ".lp"):
+        raise InputError(f"cannot write {path}: a model file ends in .mps or .lp")
+    if path.exists() and not force:
+        raise InputError(f"{path} exists; use force to overwrite it")
+    if not path.parent.is_dir():
+        raise InputError(f"cannot write {path}: no directory {path.parent}")
+    highs = _load(model)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        if highs.writeModel(str(temporary)) == _highspy().HighsStatus.kError:
+            raise InputError(f"cannot write {path}")
+        os.replace(temporary, path)
+    except OSError as exc:
+        raise InputError(f"cannot write {path}: {exc.strerror or exc}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def solve_highs(
+    model: LinearModel,
+    time_limit: float,
+    seed: int = 0,
+    node_limit: int | None = None,
+    gap: float = 0.0,
+    threads: int = 1,
+    warm: np.ndarray | None = None,
+    progress: Callable[[float, float, float], None] | None = None,
+) -> Answer:
+    """Solve `model`; its objective is an integer, so that an absolute gap below 1 is a proof.
+
+    Parameters
+    ----------
+    gap : float
+        Relative gap at which the search may stop; 0 (the default) asks for a proof.
+    warm : ndarray, optional
+        A solution to start from.
+    progress : callable, optional
+        Called with (seconds, objective, bound).
+    """
+    highspy = _highspy()
+    highs = _load(model)
+    options: dict[str, Any] = {
+        "threads": threads,
+        "time_limit": float(time_limit),
+        "random_seed": seed % 2**31,
+        "mip_rel_gap": float(gap),
+        "mip_abs_gap": 0.999,
+    }
+    if node_limit is not None:
+        options["mip_max_nodes"] = node_limit
+    for name, value in options.items():
+        if highs.setOptionValue(name, value) == highspy.HighsStatus.kError:
+            raise SolverError(f"HiGHS refused the option {name} = {value!r}")
+    if warm is not None:
+        start = highspy.HighsSolution()
+        start.col_value = warm.tolist()
+        highs.setSolution(start)
+    began, trajectory = time.perf_counter(), []
+
+    def report(event: Any) -> None:
+        data = event.data_out
+        point = (time.perf_counter() - began, data.mip_primal_bound, data.mip_dual_bound)
+        trajectory.append(point)
+        if progress is not None:
+            progress(*point)
+
+    highs.cbMipImprovingSolution.subscribe(report)
+    highs.run()
+    name = highs.getModelStatus().name
+    status = STATUS["highs"].get(name)
+    if status is None:
+        raise SolverError(f"HiGHS ended with the status {name}, which is no result")
+    info = highs.getInfo()
+    answer = Answer(status, lower_bound=float(info.mip_dual_bound), nodes=max(0, int(info.mip_node_count)))
+    answer.trajectory = trajectory
+    if status == "infeasible":
+        return answer
+    if info.primal_solution_status == int(highspy.SolutionStatus.kSolutionStatusFeasible):
+        answer.worker = model.workers(highs.getSolution().col_value)
+    if status == "optimal" and gap > 0:
+        answer.status = "limit"  # the gap that was asked for is reached, which is not a proof
+    return answer
