@@ -39,6 +39,15 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     return re.sub(r"\[([^\]]+)\]\(\.\./([^)#\s]+)[^)]*\)", _outside, markdown)
 
 
+def on_page_content(html: str, page: Any, **_: Any) -> str:
+    """Show the cross-references of docstrings as names."""
+    if page.file.src_uri != "api.md":
+        return html
+    return re.sub(
+        r":(?:meth|func|class|data|mod|attr|exc):<code>(?:~[\w.]*\.)?([\w.]+)</code>", r"<code>\1</code>", html
+    )
+
+
 def _outside(link: re.Match[str]) -> str:
     text, target = link[1], link[2].rstrip("/")
     return text if target in text else f"{text} (`{target}`)"

@@ -140,6 +140,7 @@ def test_everything_is_escaped(runs, comparison, tmp_path):
     hostile["rows"][0] |= {"wait_unit": EVIL, "bound_method": EVIL, "router": 'x" onclick="alert(1)'}
     hostile |= {"conclusions": [EVIL], "skipped": {EVIL: EVIL}, "window": EVIL}
     hostile["workload"] |= {EVIL: EVIL}
+    hostile["rows"][1] |= {"excess": 10**400, "hindsight_upper": 0.5, "tpot_p95": "1", "seeds": EVIL, "half_width": 3}
     page = Page(page_of(hostile, tmp_path))
     assert page.tags.count("script") == 1
     assert not [a for _, a in page.attributes for name in a if name.startswith("on")]

@@ -582,8 +582,8 @@ def _cluster(cluster: Cluster) -> str:
 
 
 def _finite(value: Any) -> float | None:
-    """A number, or None for what is none or not finite."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    """A number, or None for what is none, not finite, or beyond what a page can show."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -1e300 < value < 1e300:
         return None
     return value
 
