@@ -77,9 +77,9 @@ Measured causes first; what we can only presume says so.
   rules that count requests cannot see.
 * **`bfio` is longer than its source.** "Truncated to positive" is read as redrawing, which lifts the means to
   3 727 / 1 255 tokens (paper: 3 197 / 1 185).
-* **`azure-2024-long`** has geometric lengths with the published means. Random comes out 17 % below the paper's imbalance,
-  round-robin, po2 and JSQ within 1 %; BR-0 and BR-H come out at 55 to 60 % of the paper's, presumably because the
-  simulated router sees exact loads at every step, and the paper's sees what its engines reported.
+* **`azure-2024-long`** has geometric lengths with the published means. Random comes out 17 % below the paper's
+  imbalance, round-robin, po2 and JSQ within 1 %; BR-0 and BR-H come out at 55 to 60 % of the paper's, presumably
+  because the simulated router sees exact loads at every step, and the paper's sees what its engines reported.
 * **Exact match** needs repeated prompts; the proxies have no keys, so that row is empty.
 * **One replay.** Like the paper's, these cells are one seed each; `balanceroute compare --seeds` gives intervals.
 """

@@ -70,7 +70,7 @@ def improve(
     geometrically falling temperature, from 100 % to 0.4 % of the price per request, each from the best so far.
     """
     n, workers = len(case), case.cluster.workers
-    capacity = case.cluster.kv_capacity or np.iinfo(np.int64).max
+    capacity = case.cluster.kv_capacity or int(np.iinfo(np.int64).max)
     load = np.zeros((len(case.steps), workers), np.int64)
     count = np.zeros_like(load)
     now = worker.astype(np.int64)
@@ -93,10 +93,10 @@ def improve(
             temperature = hot * np.exp(-5.5 * (done + np.arange(step)) / round_moves)
             draws = rng.random((step, 3))
             before = best_price
-            price, best_price = _anneal(
+            price, best_price = map(int, _anneal(
                 case.begin, case.end, case.base, case.cluster.slots, capacity,
                 now, load, count, price, best, best_price, draws, temperature,
-            )  # fmt: skip
+            ))  # fmt: skip
             done += step
             left -= step
             if best_price < before and progress is not None:
@@ -104,7 +104,7 @@ def improve(
             if best_price <= target:
                 break
         if price > best_price:  # the next round goes on from the best
-            for i in np.flatnonzero(now != best):
+            for i in np.flatnonzero(now != best).tolist():
                 span = np.arange(case.begin[i], case.end[i])
                 load[span, now[i]] -= case.base[i] + span
                 count[span, now[i]] -= 1
