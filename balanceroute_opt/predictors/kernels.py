@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._jit import compiled
+from .._jit import compiled, inner
 
 
-@compiled
+@inner
 def uniform(salt, index, age):
     """A number in [0, 1) that depends on its arguments alone (splitmix64)."""
     z = np.uint64(salt) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(index)
@@ -19,13 +19,13 @@ def uniform(salt, index, age):
     return (z >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
-@compiled
+@inner
 def true_cutoff(left, horizon):
     """Cut-off of a request that is known to end in `left` steps."""
     return left if left <= horizon else horizon + 1
 
 
-@compiled
+@inner
 def noisy_cutoff(left, horizon, u, false_positive, false_negative):
     """Cut-off under stated error rates; a false alarm puts the end in the middle of the horizon."""
     if left <= horizon:

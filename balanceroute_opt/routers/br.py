@@ -101,11 +101,11 @@ class BR0:
         requests, workers : ndarray of int64
             Entries of ``view.pool.index`` and the worker of each, in order of admission.
         """
-        from .kernels.br import br0_decide
+        from .kernels.live import route_br0
 
         load, free, room = view.load.copy(), view.free.copy(), view.room.copy()
         params = self._scratch(view)
-        return self._admissions(view, lambda pool, i, g: br0_decide(load, free, room, pool, params, i, g))
+        return self._admissions(view, lambda pool, i, g: route_br0(load, free, room, pool, params, i, g))
 
     def _scratch(self, view: View) -> Any:
         """Parameters of the compiled rule, made once for a number of workers."""
@@ -238,12 +238,12 @@ class BRH(BR0):
         The view needs its active `requests`. With ``refresh > 1`` the router remembers its predictions from call to
         call, by request index.
         """
-        from .kernels.br import brh_decide
+        from .kernels.live import route_brh
 
         params = self._scratch(view)
         self._project(view, params.projected)
         free, room = view.free.copy(), view.room.copy()
-        return self._admissions(view, lambda pool, i, g: brh_decide(free, room, pool, params, i, g))
+        return self._admissions(view, lambda pool, i, g: route_brh(free, room, pool, params, i, g))
 
     def _project(self, view: View, projected: Any) -> None:
         """Projected loads of the view's active requests, into `projected`."""

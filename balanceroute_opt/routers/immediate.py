@@ -52,9 +52,9 @@ class _Immediate:
 
     def bind(self, view: View, request: Request) -> int:
         """Worker of `request`, by the same compiled rule as a simulation."""
-        from .kernels.immediate import bind_request
+        from .kernels.live import bind_one
 
-        worker = bind_request(
+        worker = bind_one(
             self.params(view.workers, view.kv_capacity is not None),
             view.load,
             view.active,

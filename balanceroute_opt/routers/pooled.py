@@ -39,15 +39,14 @@ class LeastKV:
 
     def route(self, view: View) -> tuple[Int64Array, Int64Array]:
         """Decide on a view by the same compiled rule as a simulation; see :meth:`BR0.route`."""
-        from .kernels.live import filled_pool
-        from .kernels.pooled import least_kv_decide
+        from .kernels.live import filled_pool, route_least_kv
 
         limited = view.kv_capacity is not None
         load, free, room = view.load.copy(), view.free.copy(), view.room.copy()
         most = min(len(view.pool), int(free.sum()))
         requests, workers = np.empty(most, np.int64), np.empty(most, np.int64)
         pool = filled_pool(view.pool.prompt, self.longest, 2**62 if limited else 1)
-        number = least_kv_decide(load, free, room, pool, limited, requests, workers)
+        number = route_least_kv(load, free, room, pool, limited, requests, workers)
         return view.pool.index[requests[:number]], workers[:number]
 
     def __repr__(self) -> str:

@@ -76,7 +76,8 @@ def simulate(
     >>> run.schedule.worker.tolist(), run.peak_loads.tolist()
     ([0, 1, 1], [5, 7, 7])
     """
-    from .kernel import DECIDE, DONE, LOG_FULL, STUCK, begin_step, finish_step
+    from .entries import next_step
+    from .kernel import DECIDE, DONE, LOG_FULL, STUCK
     from .loops import LOOPS, PREDICTED
     from .state import NEXT, WAITING, StepLog, make_state
 
@@ -122,17 +123,15 @@ def simulate(
             rule.reset(cluster, rng)
         calls = []
         decide = _Immediate(s, inst, cluster, rule, calls) if s.immediate else _Pooled(s, inst, cluster, rule, calls)
-        status = begin_step(s)
-        while status == DECIDE:
-            decide.step()
-            status = finish_step(s)
+        status = next_step(s, False)
+        while status in (DECIDE, LOG_FULL):
             if status == DECIDE:
-                status = begin_step(s)
-            if status == LOG_FULL:
+                decide.step()
+            else:
                 _drain(s, chunks)
                 if progress is not None:
                     progress(int(s.counts[NEXT]), len(inst))
-                status = begin_step(s)
+            status = next_step(s, status == DECIDE)
         _drain(s, chunks)
     if status == STUCK:
         raise RouterError(
@@ -147,7 +146,8 @@ def simulate(
 
 def _predicted(rule: Any, inst: Instance) -> Callable[[Any, Any, Any], int]:
     """The loop of BR-H with a predictor that is a Python object: asked once a step for all requests that are due."""
-    from .kernel import DECIDE, begin_step, finish_step
+    from .entries import next_step
+    from .kernel import DECIDE
     from .loops import PREDICTED
     from .projection import due_requests
     from .state import STEP
@@ -156,16 +156,14 @@ def _predicted(rule: Any, inst: Instance) -> Callable[[Any, Any, Any], int]:
     decide = PREDICTED[rule.loop]
 
     def loop(s: Any, params: Any, rng: Any) -> int:
-        status = begin_step(s)
+        status = next_step(s, False)
         while status == DECIDE:
             due = due_requests(s, params.projection)
             if len(due):
                 age, index = s.counts[STEP] - s.start[due], s.origin[due]
                 params.projection.cutoff[due] = rule.cutoffs(index, age, s.prompt[due], keys[index])
             decide(s, params)
-            status = finish_step(s)
-            if status == DECIDE:
-                status = begin_step(s)
+            status = next_step(s, True)
         return int(status)
 
     return loop
@@ -269,7 +267,7 @@ class _Driver:
         )
 
     def requests(self) -> ActiveView:
-        from .kernel import ages
+        from .entries import ages
 
         ids, worker, prompt, age = ages(self.s)
         index = self.s.origin[ids]
@@ -278,7 +276,7 @@ class _Driver:
 
 class _Pooled(_Driver):
     def step(self) -> None:
-        from .kernel import admit_all, take_requests
+        from .entries import admit_chosen
         from .state import ACTIVE, STEP, TIME
 
         s = self.s
@@ -300,9 +298,8 @@ class _Pooled(_Driver):
         number = self.check(answer, ids, index, int(s.counts[STEP]))
         if number:
             self.wanted[s.out_request[:number]] = True
-            take_requests(s, self.wanted)
+            admit_chosen(s, self.wanted, number)
             self.wanted[s.out_request[:number]] = False
-            admit_all(s, number)
 
     def check(self, answer: Any, ids: Any, index: Any, step: int) -> int:
         """Write a valid answer to the state's decision; raise RouterError otherwise."""
@@ -348,7 +345,7 @@ class _Pooled(_Driver):
 
 class _Immediate(_Driver):
     def step(self) -> None:
-        from .kernel import admit_queued, enqueue
+        from .entries import admit_bound, bind
         from .state import BOUND, NEXT, STEP
 
         s, rule = self.s, self.rule
@@ -363,8 +360,8 @@ class _Immediate(_Driver):
                 self.calls.append(time.perf_counter() - begin)
                 worker = self.check(answer, index, int(s.counts[STEP]))
                 s.work_active[worker] += 1
-                enqueue(s, i, worker)
-        admit_queued(s)
+                bind(s, i, worker)
+        admit_bound(s)
 
     def check(self, answer: Any, index: int, step: int) -> int:
         """The worker of a valid answer; raise RouterError otherwise."""

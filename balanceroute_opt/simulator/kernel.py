@@ -1,14 +1,12 @@
 """The one step loop, compiled (``docs/model.md``, section 2; internal).
 
-A run is ``while begin_step(s) == DECIDE: <decide>; finish_step(s)``. Compiled routers wrap this loop around their
-decision; a Python router's decision is called from :mod:`balanceroute_opt.simulator` between the same two functions.
+A run asks for a decision whenever :func:`advance` returns DECIDE. Compiled routers wrap this loop around their
+decision; for routers in Python :mod:`balanceroute_opt.simulator` does the same through :mod:`.entries`.
 """
 
 from __future__ import annotations
 
-import numpy as np
-
-from .._jit import compiled
+from .._jit import inner
 from ..routers.kernels.pool import pool_push, pool_size
 from .state import ACTIVE, BOUND, GONE, LOGGED, NEXT, PREEMPTED, SNAPSHOT, SNAPSHOT_TIME, STEP, TIME, WAITING
 
@@ -16,11 +14,18 @@ DECIDE, DONE, LOG_FULL, STUCK = range(4)
 BLOCK = 16
 
 
-@compiled
+@inner
+def advance(s, decided):
+    """Execute the step at hand, if it is decided, and begin the next; returns what the driver has to do."""
+    status = finish_step(s) if decided else DECIDE
+    return begin_step(s) if status == DECIDE else status
+
+
+@inner
 def begin_step(s):
     """Ends, preemptions and arrivals of the next step; returns what the driver has to do.
 
-    DECIDE: ask the router, then call finish_step. DONE: all requests ended. LOG_FULL: drain the log and call again.
+    DECIDE: ask the router. DONE: all requests ended. LOG_FULL: drain the log and call again.
     """
     count = s.counts
     if count[LOGGED] == len(s.log.step):
@@ -39,7 +44,7 @@ def begin_step(s):
     return DECIDE
 
 
-@compiled
+@inner
 def finish_step(s):
     """Execute the step after the router's admissions, or jump to the next arrival if nothing is active."""
     count, log = s.counts, s.log
@@ -82,7 +87,7 @@ def finish_step(s):
     return DECIDE
 
 
-@compiled
+@inner
 def admit(s, i, g):
     """Put request i (sequence number) on worker g in the current step."""
     count = s.counts
@@ -117,14 +122,14 @@ def admit(s, i, g):
     count[WAITING] -= 1
 
 
-@compiled
+@inner
 def admit_all(s, number):
     """Apply the pooled decision ``out_request[:number]``, ``out_worker[:number]``."""
     for j in range(number):
         admit(s, s.out_request[j], s.out_worker[j])
 
 
-@compiled
+@inner
 def copy_view(s):
     """Loads as the router may see them, free slots and room, into the decision's own arrays."""
     stale = s.staleness > 0
@@ -135,7 +140,7 @@ def copy_view(s):
         s.work_room[g] = s.capacity - s.load[g]
 
 
-@compiled
+@inner
 def enqueue(s, i, g):
     """Bind request i to the end of worker g's queue."""
     s.queue_next[i] = -1
@@ -154,7 +159,7 @@ def enqueue(s, i, g):
         s.seen_queued_blocks[g] += (s.prompt[i] + BLOCK - 1) // BLOCK
 
 
-@compiled
+@inner
 def admit_queued(s):
     """Every worker admits from the head of its queue while it has a free slot and room."""
     for g in range(s.workers):
@@ -169,7 +174,7 @@ def admit_queued(s):
             admit(s, i, g)
 
 
-@compiled
+@inner
 def _leave(s, i, g, load):
     """Take request i, whose load is `load` now, off worker g."""
     count = s.counts
@@ -195,7 +200,7 @@ def _leave(s, i, g, load):
             s.newer[older] = newer
 
 
-@compiled
+@inner
 def _end_requests(s):
     slot = s.counts[STEP] & (len(s.ring) - 1)
     i = s.ring[slot]
@@ -205,7 +210,7 @@ def _end_requests(s):
         i = s.ring_next[i]
 
 
-@compiled
+@inner
 def _preempt(s):
     k = s.counts[STEP]
     for g in range(s.workers):
@@ -241,7 +246,7 @@ def _preempt(s):
                 pool_push(s.pool, i, s.prompt[i], True)
 
 
-@compiled
+@inner
 def _jump(s):
     """Move the clock over idle time to the next arrival."""
     i = s.counts[NEXT]
@@ -251,7 +256,7 @@ def _jump(s):
         s.counts[STEP] = max(s.counts[STEP], s.arrive_step[i])
 
 
-@compiled
+@inner
 def _arrive(s):
     """Make requests visible; an immediate router still has to bind those from ``counts[BOUND]`` on."""
     count, n = s.counts, len(s.prompt)
@@ -265,7 +270,7 @@ def _arrive(s):
     count[NEXT] = i
 
 
-@compiled
+@inner
 def _refresh(s):
     """Take a new snapshot of the workers when the old one has reached its age."""
     count, clock = s.counts, s.clock
@@ -284,7 +289,7 @@ def _refresh(s):
         s.seen_queued_blocks[g] = s.queued_blocks[g]
 
 
-@compiled
+@inner
 def take_requests(s, wanted):
     """Take the sequence numbers ``wanted`` (a mask over sequence numbers) out of an arrival-ordered pool."""
     pool = s.pool
@@ -298,14 +303,7 @@ def take_requests(s, wanted):
     pool.counts[0] = keep
 
 
-@compiled
+@inner
 def waiting(s):
     """Requests in the pool (pooled routers)."""
     return pool_size(s.pool)
-
-
-@compiled
-def ages(s):
-    """Sequence numbers, workers, prompts and ages of the active requests, oldest sequence number first."""
-    ids = np.sort(s.members[: s.counts[ACTIVE]])
-    return ids, s.worker[ids], s.prompt[ids], s.counts[STEP] - s.start[ids]

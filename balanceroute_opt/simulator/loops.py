@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from .._jit import compiled
+from .._jit import compiled, inner
 from ..routers.kernels.bfio import bfio_decide
 from ..routers.kernels.bfio_heuristic import heuristic_decide
 from ..routers.kernels.br import br0_decide, brh_decide
 from ..routers.kernels.immediate import bind_request
 from ..routers.kernels.pooled import least_kv_decide, trtllm_decide
-from .kernel import DECIDE, admit_all, admit_queued, begin_step, copy_view, enqueue, finish_step, waiting
+from .kernel import DECIDE, admit_all, admit_queued, advance, copy_view, enqueue, waiting
 from .projection import add_admissions, advance_projection, show_projection
 from .state import BOUND, NEXT
 
 
 @compiled
 def run_br0(s, p, rng):
-    """Run until the driver is needed; returns begin_step's or finish_step's status."""
-    status = begin_step(s)
+    """Run until the driver is needed; returns the status of advance."""
+    status = advance(s, False)
     while status == DECIDE:
         if waiting(s):
             copy_view(s)
             admit_all(s, br0_decide(s.work_load, s.work_free, s.work_room, s.pool, p, s.out_request, s.out_worker))
-        status = finish_step(s)
-        if status == DECIDE:
-            status = begin_step(s)
+        status = advance(s, True)
     return status
 
 
-@compiled
+@inner
 def decide_brh(s, p):
-    """One step of BR-H between begin_step and finish_step."""
+    """One step's admissions by BR-H."""
     advance_projection(s, p.projection, p.rule.horizon)
     number = 0
     if waiting(s):
@@ -43,18 +41,16 @@ def decide_brh(s, p):
 @compiled
 def run_brh(s, p, rng):
     """As run_br0, with projected loads; for predictors that are compiled."""
-    status = begin_step(s)
+    status = advance(s, False)
     while status == DECIDE:
         decide_brh(s, p)
-        status = finish_step(s)
-        if status == DECIDE:
-            status = begin_step(s)
+        status = advance(s, True)
     return status
 
 
-@compiled
+@inner
 def decide_bfio(s, p):
-    """One step of BF-IO between begin_step and finish_step."""
+    """As decide_brh, by BF-IO."""
     advance_projection(s, p.projection, p.rule.horizon)
     number = 0
     if waiting(s):
@@ -68,18 +64,16 @@ def decide_bfio(s, p):
 @compiled
 def run_bfio(s, p, rng):
     """As run_brh, with the step problem solved exactly."""
-    status = begin_step(s)
+    status = advance(s, False)
     while status == DECIDE:
         decide_bfio(s, p)
-        status = finish_step(s)
-        if status == DECIDE:
-            status = begin_step(s)
+        status = advance(s, True)
     return status
 
 
-@compiled
+@inner
 def decide_heuristic(s, p):
-    """One step of the released BF-IO heuristic between begin_step and finish_step."""
+    """As decide_brh, by the released BF-IO heuristic."""
     advance_projection(s, p.projection, p.rule.horizon)
     number = 0
     if waiting(s):
@@ -93,19 +87,17 @@ def decide_heuristic(s, p):
 @compiled
 def run_heuristic(s, p, rng):
     """As run_brh, for the released BF-IO heuristic."""
-    status = begin_step(s)
+    status = advance(s, False)
     while status == DECIDE:
         decide_heuristic(s, p)
-        status = finish_step(s)
-        if status == DECIDE:
-            status = begin_step(s)
+        status = advance(s, True)
     return status
 
 
 @compiled
 def run_least_kv(s, p, rng):
     """As run_br0, for the rules that serve the pool in order."""
-    status = begin_step(s)
+    status = advance(s, False)
     while status == DECIDE:
         if waiting(s):
             copy_view(s)
@@ -113,16 +105,14 @@ def run_least_kv(s, p, rng):
                 s.work_load, s.work_free, s.work_room, s.pool, s.limited, s.out_request, s.out_worker
             )
             admit_all(s, number)
-        status = finish_step(s)
-        if status == DECIDE:
-            status = begin_step(s)
+        status = advance(s, True)
     return status
 
 
 @compiled
 def run_trtllm(s, p, rng):
     """As run_br0, for TensorRT-LLM's balance."""
-    status = begin_step(s)
+    status = advance(s, False)
     while status == DECIDE:
         if waiting(s):
             copy_view(s)
@@ -130,9 +120,7 @@ def run_trtllm(s, p, rng):
                 s.work_load, s.work_active, s.work_free, s.work_room, s.pool, s.out_request, s.out_worker
             )
             admit_all(s, number)
-        status = finish_step(s)
-        if status == DECIDE:
-            status = begin_step(s)
+        status = advance(s, True)
     return status
 
 
@@ -147,7 +135,7 @@ def run_immediate(s, p, rng):
     blocks = s.seen_blocks if stale else s.blocks
     queued_blocks = s.seen_queued_blocks if stale else s.queued_blocks
     own = s.work_active
-    status = begin_step(s)
+    status = advance(s, False)
     while status == DECIDE:
         for g in range(s.workers):
             own[g] = s.active[g] + s.queued[g]
@@ -157,14 +145,30 @@ def run_immediate(s, p, rng):
             own[g] += 1
             enqueue(s, i, g)
         admit_queued(s)
-        status = finish_step(s)
-        if status == DECIDE:
-            status = begin_step(s)
+        status = advance(s, True)
     return status
 
 
+@compiled
+def step_brh(s, p):
+    """decide_brh, for a loop in Python."""
+    decide_brh(s, p)
+
+
+@compiled
+def step_bfio(s, p):
+    """decide_bfio, for a loop in Python."""
+    decide_bfio(s, p)
+
+
+@compiled
+def step_heuristic(s, p):
+    """decide_heuristic, for a loop in Python."""
+    decide_heuristic(s, p)
+
+
 # One step of the rules that predict, for predictors that are Python objects.
-PREDICTED = {"br-h": decide_brh, "bf-io": decide_bfio, "bf-io-heuristic": decide_heuristic}
+PREDICTED = {"br-h": step_brh, "bf-io": step_bfio, "bf-io-heuristic": step_heuristic}
 
 LOOPS = {
     "br-0": run_br0,

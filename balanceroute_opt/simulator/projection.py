@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._jit import compiled
+from .._jit import compiled, inner
 from .._validate import Int64Array
 from ..instance import Instance
 from ..predictors import CutoffTables, NoisyOracle, Oracle
@@ -100,7 +100,7 @@ def brh_state(router: BRH, s: State, inst: Instance) -> BRHState:
     return BRHState(router.params(s.workers, s.limited), projection)
 
 
-@compiled
+@inner
 def is_due(age, refresh):
     """Whether a request is predicted at this age: 1, 1 + q, 1 + 2q, ..."""
     return refresh == 1 or (age - 1) % refresh == 0
@@ -119,7 +119,7 @@ def due_requests(s, q):
     return np.sort(due[:number])
 
 
-@compiled
+@inner
 def _predict(s, q, i, age, horizon):
     if q.kind == TABLE:
         at = q.first[i] + age
@@ -133,7 +133,7 @@ def _predict(s, q, i, age, horizon):
     return noisy_cutoff(left, horizon, u, q.false_positive, q.false_negative)
 
 
-@compiled
+@inner
 def _move_end(q, g, k, horizon, offset, old, new):
     """Change the last step of one request's contribution; `old` and `new` are exclusive ends, k for none."""
     mask = q.ahead.shape[1] - 1
@@ -148,7 +148,7 @@ def _move_end(q, g, k, horizon, offset, old, new):
     q.open_offset[g] += change * offset
 
 
-@compiled
+@inner
 def _renew(s, q, i, k, horizon):
     """Move request i's predicted end to what is predicted now, or let its cut-off fall by one."""
     age = k - s.start[i]
@@ -166,7 +166,7 @@ def _renew(s, q, i, k, horizon):
     q.end[i] = new
 
 
-@compiled
+@inner
 def _follow_truth(s, q, k, horizon):
     """Renewal under the truth: only the last step's admissions, and requests that end in H steps, change."""
     for j in range(q.admitted[0]):
@@ -181,7 +181,7 @@ def _follow_truth(s, q, k, horizon):
             i = s.ring_next[i]
 
 
-@compiled
+@inner
 def advance_projection(s, q, horizon):
     """Bring the projection to the present step; call once in every step, before the decision."""
     k = s.counts[STEP]
@@ -205,7 +205,7 @@ def advance_projection(s, q, horizon):
         _copy_ahead(q, k, horizon, q.seen)
 
 
-@compiled
+@inner
 def _copy_ahead(q, k, horizon, projected):
     mask = q.ahead.shape[1] - 1
     for g in range(projected.shape[0]):
@@ -213,17 +213,19 @@ def _copy_ahead(q, k, horizon, projected):
             projected[g, h] = q.ahead[g, (k + h) & mask]
 
 
-@compiled
+@inner
 def show_projection(s, q, projected):
     """Write the projected loads that the router may see."""
     horizon = projected.shape[1] - 1
     if s.staleness > 0:
-        projected[:] = q.seen
+        for g in range(s.workers):
+            for h in range(horizon + 1):
+                projected[g, h] = q.seen[g, h]
     else:
         _copy_ahead(q, s.counts[STEP], horizon, projected)
 
 
-@compiled
+@inner
 def add_admissions(s, q, number):
     """Remember how many requests this step admits; optimistic increments add them to the snapshot."""
     q.admitted[0] = number

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..._jit import compiled
+from ..._jit import compiled, inner
 from ..._validate import Int64Array
 from .pool import HEAD, TAIL, pool_size, pool_take
 
@@ -25,7 +25,7 @@ class BR0Params(NamedTuple):
     subset_sum: Int64Array
 
 
-@compiled
+@inner
 def pick_worker(load, free, closed, least_load):
     """Open worker with most free slots (or least load), ties by load, then index; -1 if there is none."""
     best = -1
@@ -39,7 +39,7 @@ def pick_worker(load, free, closed, least_load):
     return best
 
 
-@compiled
+@inner
 def best_single(prompt, head, number, margin, workers, room):
     """Position of the first of `number` requests with the largest F({i}) among those that fit; -1 if none fits."""
     best = _WORST
@@ -56,7 +56,7 @@ def best_single(prompt, head, number, margin, workers, room):
     return -1
 
 
-@compiled
+@inner
 def best_subset(prompt, head, number, margin, workers, room, free, sums):
     """Mask of the non-empty subset with the largest F, no larger than `free` and fitting; 0 if none is positive."""
     best, chosen = 0, 0
@@ -80,7 +80,7 @@ def best_subset(prompt, head, number, margin, workers, room, free, sums):
     return chosen
 
 
-@compiled
+@inner
 def take(pool, mask, shift, number, g, out_request, out_worker):
     """Take the requests of ``mask << shift`` out of the pool and put them on worker g; their prompts and count."""
     head = pool.counts[HEAD]
@@ -100,16 +100,16 @@ def take(pool, mask, shift, number, g, out_request, out_worker):
     return total, taken
 
 
-@compiled
+@inner
 def br0_decide(load, free, room, pool, p, out_request, out_worker):
     """One step's admissions; changes load, free, room and pool; returns their number."""
     workers = len(load)
     prompt, count = pool.prompt, pool.counts
-    p.closed[:] = 0
     number = 0
     slots = 0
     envelope = 0
     for g in range(workers):
+        p.closed[g] = 0
         slots += free[g]
         envelope = max(envelope, load[g])
     while slots > 0 and pool_size(pool) > 0:
@@ -163,7 +163,7 @@ class BRHParams(NamedTuple):
     projected: Any
 
 
-@compiled
+@inner
 def brh_score(p, total, number):
     """``F_g(Q) = alpha*I1 - beta*I2`` of `number` requests with prompts summing to `total`, on p.margin."""
     over = 0
@@ -172,7 +172,7 @@ def brh_score(p, total, number):
     return p.alpha * (total * p.weight_sum + p.grow * number * p.weight_growth) - p.beta * over
 
 
-@compiled
+@inner
 def _brh_top(p):
     """Interval of single prompts with the largest F over all integers, ``(lo, hi)``; hi < lo: F grows for ever.
 
@@ -205,7 +205,7 @@ def _brh_top(p):
     return at, high
 
 
-@compiled
+@inner
 def brh_single(p, prompt, head, number, room):
     """Position of the first of `number` requests with the largest F({i}) among those that fit; -1 if none fits."""
     largest = 0
@@ -248,7 +248,7 @@ def brh_single(p, prompt, head, number, room):
     return -1
 
 
-@compiled
+@inner
 def brh_subset(p, prompt, head, number, room, free):
     """Mask of the non-empty subset with the largest F, no larger than `free` and fitting; 0 if none is positive."""
     best, chosen = 0.0, 0
@@ -272,17 +272,18 @@ def brh_subset(p, prompt, head, number, room, free):
     return chosen
 
 
-@compiled
+@inner
 def brh_decide(free, room, pool, p, out_request, out_worker):
     """As br0_decide, with the projected loads ``p.projected[g, h]``, which it changes."""
     workers, horizon = p.projected.shape[0], p.projected.shape[1] - 1
     prompt, counts = pool.prompt, pool.counts
     load, projected, envelope = p.load, p.projected, p.envelope
-    p.closed[:] = 0
     number = 0
     slots = 0
-    envelope[:] = 0
+    for h in range(horizon + 1):
+        envelope[h] = 0
     for g in range(workers):
+        p.closed[g] = 0
         slots += free[g]
         load[g] = projected[g, 0]
         for h in range(horizon + 1):
@@ -356,7 +357,17 @@ def brh_params(workers: int, options: dict[str, Any]) -> BRHParams:
 @compiled
 def project(worker, load, cutoff, projected):
     """Projected loads from scratch: request i counts ``load[i] + h`` on its worker for ``h < cutoff[i]``."""
+    workers, steps = projected.shape
+    count = np.zeros((workers, steps), np.int64)
     projected[:] = 0
+    # Entered at its last step, and summed from there to the present: the work is requests + workers x steps.
     for i in range(len(worker)):
-        for h in range(min(cutoff[i], projected.shape[1])):
-            projected[worker[i], h] += load[i] + h
+        last = min(cutoff[i], steps) - 1
+        projected[worker[i], last] += load[i]
+        count[worker[i], last] += 1
+    for g in range(workers):
+        tokens = number = 0
+        for h in range(steps - 1, -1, -1):
+            tokens += projected[g, h]
+            number += count[g, h]
+            projected[g, h] = tokens + number * h

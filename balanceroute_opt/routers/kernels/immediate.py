@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..._jit import compiled
+from ..._jit import inner
 
 RANDOM, ROUND_ROBIN, JSQ, PO2, PO2_TOKENS, VLLM, VLLM_KV, SGLANG_TOKENS, DYNAMO, LLUMNIX, TPU_MINMAX = range(11)
 BLOCK = 16
@@ -16,7 +16,7 @@ class ImmediateParams(NamedTuple):
     rule: int
 
 
-@compiled
+@inner
 def bind_request(p, load, active, queued, queued_tokens, blocks, queued_blocks, own, capacity, bound, rng):
     """Worker of the next request.
 
@@ -40,7 +40,7 @@ def bind_request(p, load, active, queued, queued_tokens, blocks, queued_blocks, 
     return _least_tokens(load, active, queued, queued_tokens)
 
 
-@compiled
+@inner
 def _least_count(weight, load, active, queued):
     """Least ``weight*queued + active``, then load, then index."""
     best = 0
@@ -52,7 +52,7 @@ def _least_count(weight, load, active, queued):
     return best
 
 
-@compiled
+@inner
 def _least_tokens(load, active, queued, queued_tokens):
     """Least ``load + queued tokens``, then requests, then load, then index."""
     best = 0
@@ -67,7 +67,7 @@ def _least_tokens(load, active, queued, queued_tokens):
     return best
 
 
-@compiled
+@inner
 def _least_score(rule, load, active, queued, blocks, queued_blocks, own, capacity):
     """The rules that divide: least score, then load, then index."""
     best, least = 0, 0.0
@@ -82,7 +82,7 @@ def _least_score(rule, load, active, queued, blocks, queued_blocks, own, capacit
     return best
 
 
-@compiled
+@inner
 def _two_choices(rule, load, active, queued, queued_tokens, rng):
     workers = len(load)
     if workers == 1:
@@ -99,7 +99,7 @@ def _two_choices(rule, load, active, queued, queued_tokens, rng):
     return b if tokens < 0 or (tokens == 0 and requests < 0) else a
 
 
-@compiled
+@inner
 def _least_blocks(blocks, queued_blocks, rng):
     """Fewest KV blocks; a random one of those that tie."""
     least, ties = blocks[0] + queued_blocks[0], 0

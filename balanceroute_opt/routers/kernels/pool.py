@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..._jit import compiled
+from ..._jit import inner
 from ..._validate import Int64Array
 
 HEAD, TAIL, HEAP, FIRST, LAST = range(5)
@@ -52,13 +52,13 @@ def make_pool(capacity: int, longest: bool, window: int) -> Pool:
     )
 
 
-@compiled
+@inner
 def pool_size(pool):
     """Requests in the pool."""
     return pool.counts[TAIL] - pool.counts[HEAD] + pool.counts[HEAP]
 
 
-@compiled
+@inner
 def pool_push(pool, index, prompt, front):
     """Add a request: behind all others, or (preempted) in front of them."""
     count = pool.counts
@@ -97,7 +97,7 @@ def pool_push(pool, index, prompt, front):
         count[TAIL] = size + 1
 
 
-@compiled
+@inner
 def pool_take(pool, position):
     """Remove the request at `position` (0 is the first of the pool's order)."""
     count = pool.counts
@@ -122,12 +122,12 @@ def pool_take(pool, position):
         _heap_pop(pool)
 
 
-@compiled
+@inner
 def _before(prompt, rank, other_prompt, other_rank):
     return prompt > other_prompt or (prompt == other_prompt and rank < other_rank)
 
 
-@compiled
+@inner
 def _heap_push(pool, index, prompt, rank):
     at = pool.counts[HEAP]
     pool.counts[HEAP] = at + 1
@@ -140,7 +140,7 @@ def _heap_push(pool, index, prompt, rank):
     _heap_set(pool, at, index, prompt, rank)
 
 
-@compiled
+@inner
 def _heap_pop(pool):
     size = pool.counts[HEAP] - 1
     pool.counts[HEAP] = size
@@ -164,7 +164,7 @@ def _heap_pop(pool):
     _heap_set(pool, at, index, prompt, rank)
 
 
-@compiled
+@inner
 def _heap_set(pool, at, index, prompt, rank):
     pool.heap_index[at] = index
     pool.heap_prompt[at] = prompt

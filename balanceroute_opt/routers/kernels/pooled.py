@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..._jit import compiled
+from ..._jit import compiled, inner
 from .pool import HEAD, TAIL, pool_take
 
 
-@compiled
+@inner
 def least_loaded(load, free, room, prompt):
     """Worker with least load among those with a free slot and room, lower index first; -1 if there is none."""
     best = -1
@@ -18,7 +18,7 @@ def least_loaded(load, free, room, prompt):
     return best
 
 
-@compiled
+@inner
 def least_kv_decide(load, free, room, pool, limited, out_request, out_worker):
     """In pool order, each request to the least loaded worker that can take it; returns the number of admissions."""
     slots = 0
