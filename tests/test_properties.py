@@ -197,3 +197,22 @@ def test_stale_views_herd_and_increments_recover(router: str) -> None:
     fresh, stale, counted = excess(), excess(staleness=0.5), excess(staleness=0.5, optimistic=True)
     assert stale > 1.5 * fresh
     assert counted < fresh + 0.6 * (stale - fresh)
+
+
+@pytest.mark.parametrize("case", range(12))
+def test_br_h_without_a_horizon_is_br_0(case: int) -> None:
+    """``H = 0, alpha = 1, beta = G``: the same decisions, whatever the options, the clock and the capacity."""
+    rng = np.random.default_rng(case)
+    inst = random_instance(case, n=150, clock="wall" if case % 2 else "step")
+    cluster = bro.Cluster(int(rng.integers(1, 6)), int(rng.integers(1, 6)), kv_capacity=90 if case % 3 == 0 else None)
+    options: dict[str, Any] = {
+        "greedy_slots": [None, 0, 3][case % 3],
+        "subset_window": int(rng.integers(1, 6)),
+        "pool_window": int(rng.integers(1, 40)),
+        "pool_order": ["arrival", "longest"][case // 6],
+        "greedy_worker": ["free-slots", "least-load"][case // 3 % 2],
+    }
+    plain = bro.simulate(inst, cluster, bro.routers.BR0(**options))
+    ahead = bro.simulate(inst, cluster, bro.routers.BRH(H=0, alpha=1, beta=cluster.workers, **options))
+    assert plain.schedule == ahead.schedule
+    assert np.array_equal(plain.peak_loads, ahead.peak_loads)
