@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import balanceroute_opt as bro
+from balanceroute_opt.routers import ActiveView
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "embedding.md"
 
@@ -36,6 +37,22 @@ def test_decisions_are_those_of_the_simulator(dispatcher, router):
     assert found == run.schedule.worker.tolist()
 
 
+def test_br_h_looks_ahead_on_a_view_of_plain_lists():
+    class Told:
+        """Knows the remaining steps: 1 at age 2, 40 at age 4."""
+
+        def predict(self, age, prompt, key, horizon):
+            left = np.where(np.asarray(age) == 2, 1, 40)
+            return left <= horizon, np.minimum(left, horizon)
+
+    # Worker 0 is heavier in this step by 393 tokens, and empty afterwards: what worker 1 takes costs from then on.
+    requests = ActiveView(index=[7, 8, 3], worker=[0, 0, 1], prompt=[598, 298, 503], age=[2, 2, 4], key=[-1, -1, -1])
+    view = bro.View(load=[900, 507], active=[2, 1], slots=2, pool=[250, 20], requests=requests)
+    for router, chosen in ((bro.routers.BR0(), 0), (bro.routers.BRH(H=10, predictor=Told()), 1)):
+        answer = router.route(view)
+        assert [column.tolist() for column in answer] == [[chosen], [1]]
+
+
 def test_counters_that_cannot_be():
     for arguments, message in (
         ({"load": [-1], "active": [0], "slots": 2}, r"load\[0\] must be >= 0, got -1"),
@@ -50,5 +67,13 @@ def test_counters_that_cannot_be():
     twice = bro.routers.PoolView(*(np.array(c) for c in ([4, 4], [1, 2], [0, 0], [-1, -1])))
     with pytest.raises(bro.InputError, match=r"pool.index has request 4 twice"):
         bro.View(load=[1], active=[1], slots=2, pool=twice)
+    for columns, message in (
+        (([0, 0], [0, 0], [5, 6], [1, 1], [-1, -1]), "requests.index has request 0 twice"),
+        (([0, 1], [0, 1], [5, 6], [1, 1], [-1, -1]), r"requests.worker\[1\] must be <= 0, got 1"),
+        (([0, 1], [0, 0], [5, 6], [1], [-1, -1]), "requests.age has 1 entries, requests.index has 2"),
+        (([0, 1], [0, 0], [5, 6], [1, -1], [-1, -1]), r"requests.age\[1\] must be >= 0, got -1"),
+    ):
+        with pytest.raises(bro.InputError, match=message):
+            bro.View(load=[13], active=[2], slots=2, requests=ActiveView(*columns))
     with pytest.raises(bro.InputError, match="BRH needs the active requests: the view counts 1 and names 0"):
         bro.routers.BRH().route(bro.View(load=[1], active=[1], slots=2, pool=[3]))

@@ -262,6 +262,8 @@ class BRH(BR0):
 
     def _view_cutoffs(self, view: View) -> Int64Array:
         active = view.requests
+        if self.refresh == 1:
+            return self.cutoffs(active.index, active.age, active.prompt, active.key)
         due = (active.age - 1) % self.refresh == 0
         result = np.empty(len(active), np.int64)
         if not due.all():
@@ -275,11 +277,10 @@ class BRH(BR0):
         if len(asked):
             columns = (active.index, active.age, active.prompt, active.key)
             result[asked] = self.cutoffs(*(column[asked] for column in columns))
-        if self.refresh > 1:
-            # A cut-off of H + 1, no end in sight, stays what it is until the next prediction.
-            end = np.where(result > self.H, 2**62, view.step + result)
-            order = np.argsort(active.index)
-            self._last = (active.index[order], end[order])
+        # A cut-off of H + 1, no end in sight, stays what it is until the next prediction.
+        end = np.where(result > self.H, 2**62, view.step + result)
+        order = np.argsort(active.index)
+        self._last = (active.index[order], end[order])
         return result
 
 

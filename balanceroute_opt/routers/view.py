@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._validate import Float64Array, Int64Array, frozen, integer, integers, real, reals
+from .._validate import INT64_MAX, Float64Array, Int64Array, frozen, integer, integers, real, reals
 from ..errors import InputError
 
 __all__ = ["ActiveView", "ImmediateRouter", "PoolView", "PooledRouter", "Request", "View"]
@@ -184,13 +184,10 @@ class View:
         self.kv_capacity = None if kv_capacity is None else integer(kv_capacity, "kv_capacity", 1, 2**53)
         self.free = frozen(self.slots - self.active)
         self.room = frozen((2**62 if kv_capacity is None else int(kv_capacity)) - self.load)
-        self.pool = pool if isinstance(pool, PoolView) else _pool_of(pool)
-        check_pool(self.pool)
+        self.pool = checked_pool(pool) if isinstance(pool, PoolView) else _pool_of(pool)
         self.step = integer(step, "step", 0)
         self.time = real(time, "time")
-        if requests is not None:
-            check_active(requests, workers)
-        self._details = requests
+        self._details = None if requests is None else checked_active(requests, workers)
 
     @property
     def workers(self) -> int:
@@ -245,26 +242,37 @@ def _pool_of(prompts: Sequence[int]) -> PoolView:
     return PoolView(frozen(np.arange(n)), prompt, frozen(np.zeros(n, np.int64)), frozen(np.full(n, -1)))
 
 
-def check_pool(pool: PoolView) -> None:
-    """Raise InputError unless the pool's columns fit together and no index stands twice."""
-    index = integers(pool.index, "pool.index", 0, 2**62)
-    integers(pool.prompt, "pool.prompt", 1, 2**32)
-    reals(pool.wait, "pool.wait", 0.0)
-    for name in ("prompt", "wait", "key"):
-        if len(getattr(pool, name)) != len(index):
-            raise InputError(f"pool.{name} has {len(getattr(pool, name))} entries, pool.index has {len(index)}")
-    values, counts = np.unique(index, return_counts=True)
-    if len(values) < len(index):
-        raise InputError(f"pool.index has request {values[np.argmax(counts > 1)]} twice")
+def checked_pool(pool: PoolView) -> PoolView:
+    """The pool with its columns as arrays; InputError unless they fit together and no index stands twice."""
+    checked = PoolView(
+        index=integers(pool.index, "pool.index", 0, 2**62),
+        prompt=integers(pool.prompt, "pool.prompt", 1, 2**32),
+        wait=reals(pool.wait, "pool.wait", 0.0),
+        key=integers(pool.key, "pool.key", -1, INT64_MAX),
+    )
+    _require_table(checked, "pool", ("prompt", "wait", "key"))
+    return checked
 
 
-def check_active(requests: ActiveView, workers: int) -> None:
-    """Raise InputError unless the columns of the active requests fit together."""
-    integers(requests.worker, "requests.worker", 0, workers - 1)
-    integers(requests.prompt, "requests.prompt", 1, 2**32)
-    integers(requests.age, "requests.age", 0, 2**31)
-    for name in ("worker", "prompt", "age", "key"):
-        if len(getattr(requests, name)) != len(requests.index):
-            raise InputError(
-                f"requests.{name} has {len(getattr(requests, name))} entries, requests.index {len(requests.index)}"
-            )
+def checked_active(requests: ActiveView, workers: int) -> ActiveView:
+    """The active requests with their columns as arrays; InputError as for the pool."""
+    checked = ActiveView(
+        index=integers(requests.index, "requests.index", 0, 2**62),
+        worker=integers(requests.worker, "requests.worker", 0, workers - 1),
+        prompt=integers(requests.prompt, "requests.prompt", 1, 2**32),
+        age=integers(requests.age, "requests.age", 0, 2**31),
+        key=integers(requests.key, "requests.key", -1, INT64_MAX),
+    )
+    _require_table(checked, "requests", ("worker", "prompt", "age", "key"))
+    return checked
+
+
+def _require_table(table: PoolView | ActiveView, what: str, columns: tuple[str, ...]) -> None:
+    index = table.index
+    for name in columns:
+        if len(getattr(table, name)) != len(index):
+            raise InputError(f"{what}.{name} has {len(getattr(table, name))} entries, {what}.index has {len(index)}")
+    if not (index[1:] > index[:-1]).all():
+        values, counts = np.unique(index, return_counts=True)
+        if len(values) < len(index):
+            raise InputError(f"{what}.index has request {values[np.argmax(counts > 1)]} twice")
