@@ -17,7 +17,7 @@ def test_takes_the_heavy_one_away():
     assert bro.peak_sum(inst, cluster, better) == 33
 
 
-@pytest.mark.parametrize("capacity", [None, 6000])
+@pytest.mark.parametrize("capacity", [None, 30_000])
 @pytest.mark.parametrize("seed", range(4))
 def test_better_feasible_and_above_the_bound(seed, capacity):
     cluster = bro.Cluster(workers=3, slots=6, kv_capacity=capacity)

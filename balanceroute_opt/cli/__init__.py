@@ -15,7 +15,19 @@ from ..errors import BalanceRouteError
 
 __all__ = ["main"]
 
-_COMMANDS = ("compare", "simulate", "bound", "check", "routers", "trace", "diagnose", "predictors", "run", "report")
+_COMMANDS = (
+    "compare",
+    "simulate",
+    "bound",
+    "check",
+    "routers",
+    "trace",
+    "diagnose",
+    "predictors",
+    "run",
+    "figures",
+    "report",
+)
 
 _EPILOG = """\
 examples:
