@@ -96,8 +96,6 @@ class Solution:
         Nodes of the search tree.
     trajectory : tuple of (seconds, objective, lower bound)
         The course of the search; inf and -inf where there was none yet.
-    message : str
-        Why there is no solution, where that is known.
     """
 
     schedule: Schedule | None
@@ -110,7 +108,6 @@ class Solution:
     problem: Literal["placement", "schedule"] = "placement"
     nodes: int = 0
     trajectory: tuple[tuple[float, float, float], ...] = ()
-    message: str = ""
 
     @property
     def gap(self) -> float:
