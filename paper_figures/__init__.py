@@ -19,19 +19,7 @@ from balanceroute_opt.files import atomic_write
 from .common import Size, tidy
 
 HERE = Path(__file__).resolve().parent
-FIGURES = (
-    "trajectory",
-    "hindsight",
-    "load-sweep",
-    "scaling",
-    "horizon",
-    "predictors",
-    "staleness",
-    "energy",
-    "dispatch",
-    "published",
-    "solvers",
-)
+FIGURES = ("trajectory",)
 """In the order of the README."""
 MAX_TABLE = 200_000
 """Bytes of a committed table."""
