@@ -47,7 +47,7 @@ def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
 def inner(function: Callable[..., Any]) -> Any:
     """As :func:`compiled`, for functions that only compiled functions call.
 
-    Without an entry for Python the simulator compiles in half the time. Without reference counts it runs two to ten
+    Without an entry for Python the simulator compiles in half the time. Without reference counts it runs about three
     times as fast: its state is some hundred arrays, each of which numba would count up and down in every call. Such a
     function uses arrays of its caller and must not make, slice or return any; called from Python it crashes.
     """
