@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import itertools
+import sys
+
 import numpy as np
 import pytest
 
 import balanceroute_opt as bro
+from balanceroute_opt.oracles import branch
 from balanceroute_opt.oracles import placement as entrance
+from balanceroute_opt.oracles.bounds import step_bounds
+from balanceroute_opt.oracles.highs import export_model
+from balanceroute_opt.oracles.model import placement_case, placement_model
 from balanceroute_opt.oracles.solution import Answer
+from balanceroute_opt.schedule import active_steps
 
-METHODS = ("branch", "highs", "cpsat", "mathopt")
+METHODS = ("bnb", "highs", "cpsat", "mathopt")
 
 
 def random_case(seed, most=8):
@@ -77,7 +86,7 @@ def test_a_larger_instance_is_proved_and_repeats():
 def test_limits_with_an_incumbent():
     inst, cluster, schedule = busy(60, seed=2)
     seen = []
-    for solver in ("branch", "search", "highs", "cpsat"):
+    for solver in ("bnb", "search", "highs", "cpsat"):
         solution = bro.solve_placement(
             inst,
             cluster,
@@ -102,7 +111,11 @@ def test_limits_with_an_incumbent():
         ({"start": [0, 0]}, "start has 2 entries, the instance 3"),
         ({"start": [0, 0, 0]}, "request 2 starts in step 0, before its release 1"),
         ({"start": [0, 0, 2**63]}, r"start\[2\] must be <="),
-        ({"start": [1, 1, 1], "cluster": bro.Cluster(1, 2)}, "3"),
+        ({"warm": [0, 0, 0]}, "warm must be a Schedule, got list"),
+        ({"warm": bro.Schedule([0, 0, 1], [0, 0, 2])}, "warm is no placement: request 2 is on worker 2"),
+        ({"warm": bro.Schedule([0, 1, 1], [0, 0, 1])}, "warm starts request 1 in step 1, and start"),
+        ({"gap": -1}, "gap must be >= 0"),
+        ({"node_limit": 0}, "node_limit must be >= 1"),
     ],
 )
 def test_bad_input(arguments, message):
@@ -138,7 +151,230 @@ def test_a_solver_that_lies_is_caught(monkeypatch, answer, message):
 
 def test_a_limit_without_an_incumbent(monkeypatch):
     monkeypatch.setattr(entrance, "solve_highs", lambda *a, **k: Answer("limit"))
+    monkeypatch.setattr(entrance, "_incumbent", lambda *a: (None, 10**6))
     inst, cluster = bro.Instance([0, 0, 0], [5, 3, 3], [1, 1, 1]), bro.Cluster(2, 2)
     solution = bro.solve_placement(inst, cluster, [0, 0, 0], solver="highs")
     assert (solution.schedule, solution.objective, solution.status) == (None, float("inf"), "no_solution")
     assert solution.lower_bound == 6  # the migration bound does not need the solver
+
+
+def test_a_limit_keeps_the_incumbent(monkeypatch):
+    monkeypatch.setattr(entrance, "solve_highs", lambda *a, **k: Answer("limit", lower_bound=5.2))
+    inst, cluster = bro.Instance([0, 0, 0], [5, 4, 4], [1, 1, 1]), bro.Cluster(2, 2)
+    solution = bro.solve_placement(inst, cluster, [0, 0, 0], solver="highs")
+    assert (solution.objective, solution.lower_bound, solution.status) == (8, 8, "optimal")
+
+
+@pytest.mark.parametrize("solver", entrance.SOLVERS)
+def test_overfull_steps_are_infeasible(solver):
+    inst = bro.Instance([0, 0, 0, 0], [5, 3, 3, 1], [9, 2, 3, 2])
+    solution = bro.solve_placement(inst, bro.Cluster(1, 2), [0, 7, 8, 8], solver=solver)
+    assert (solution.status, solution.schedule, solution.objective) == ("infeasible", None, float("inf"))
+    assert solution.gap == float("inf")
+    assert solution.message == "step 8 has 4 active requests, more than workers * slots = 2"
+
+
+def test_capacity_is_kept_or_proved_too_small():
+    """Every method agrees with enumeration under a KV capacity, infeasible ones among them."""
+    seen = set()
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(2, 7))
+        inst = bro.Instance(np.sort(rng.integers(0, 6, n)), rng.integers(1, 9, n), rng.integers(1, 6, n))
+        most = int((inst.prompt + inst.output).max())
+        cluster = bro.Cluster(2, 4, kv_capacity=most + int(rng.integers(0, 10)))
+        exact = bro.solve_placement(inst, cluster, inst.release, solver="enumeration")
+        seen.add(exact.status)
+        for solver in METHODS:
+            found = bro.solve_placement(inst, cluster, inst.release, solver=solver, time_limit=20)
+            assert (found.status, found.objective) == (exact.status, exact.objective)
+        found = bro.solve_placement(inst, cluster, inst.release, solver="search", node_limit=20_000)
+        assert found.objective >= exact.objective
+        assert found.schedule is None or exact.schedule is not None
+    assert seen == {"optimal", "infeasible"}
+
+
+def test_parts_that_share_no_step_are_solved_apart():
+    one, cluster, schedule = busy(14, seed=5, workers=3)
+    start = np.concatenate((schedule.start, schedule.start + 1000))
+    inst = bro.Instance(start, np.tile(one.prompt, 2), np.tile(one.output, 2))
+    alone = bro.solve_placement(one, cluster, schedule.start)
+    both = bro.solve_placement(inst, cluster, start)
+    assert both.status == alone.status == "optimal"
+    assert both.objective == 2 * alone.objective
+    assert [p["claim"] for p in both.proof["data"]["parts"]] == [alone.objective] * 2
+
+
+def test_long_outputs_and_many_workers():
+    """Stretches of many steps: the bound merges them, the price does not."""
+    rng = np.random.default_rng(5)
+    for workers in (2, 5):
+        inst = bro.Instance(np.sort(rng.integers(0, 60, 9)), rng.integers(1, 40, 9), rng.integers(1, 150, 9))
+        cluster = bro.Cluster(workers, 9)
+        exact = bro.solve_placement(inst, cluster, inst.release, solver="enumeration")
+        found = bro.solve_placement(inst, cluster, inst.release, solver="bnb")
+        assert (found.status, found.objective) == ("optimal", exact.objective)
+
+
+def test_nothing_to_place():
+    solution = bro.solve_placement(bro.Instance([], [], []), bro.Cluster(2, 2), [])
+    assert (solution.objective, solution.lower_bound, solution.status) == (0, 0, "optimal")
+
+
+def test_memory_that_is_full_changes_no_result():
+    inst, cluster, schedule = busy(24, seed=4, workers=3)
+    wide = bro.solve_placement(inst, cluster, schedule.start)
+    narrow = branch.Search(branch.window(placement_case(inst, cluster, schedule.start)), wide.objective + 1, 2**16)
+    assert len(narrow.word) < 600
+    assert narrow.run(60)
+    assert narrow.price == narrow.bound == wide.objective
+
+
+def test_a_node_limit_stops_the_search():
+    inst, cluster, schedule = busy(40, seed=3)
+    limited = [bro.solve_placement(inst, cluster, schedule.start, solver="bnb", node_limit=500) for _ in range(2)]
+    assert limited[0].status == "feasible"
+    assert 500 <= limited[0].nodes < 600
+    assert limited[0].lower_bound == limited[1].lower_bound
+    assert limited[0].schedule == limited[1].schedule
+    bounds = [bound for _, _, bound in limited[0].trajectory]
+    assert bounds == sorted(bounds)
+
+
+def replay(inst, cluster, certificate):
+    """What a tree certificate proves, written from its description alone, in Python integers."""
+    data, G = certificate["data"], cluster.workers
+    start = data["start"]
+    _, steps = active_steps(np.array(start), inst.output)
+    floor = step_bounds(inst, cluster, np.array(start), "migration").peak
+    load = lambda i, k: inst.prompt[i] + k - start[i] if start[i] <= k < start[i] + inst.output[i] else 0  # noqa: E731
+    proved, covered = 0, []
+    for part in data["parts"]:
+        cut, order, claim = part["cut"], part["order"], part["claim"]
+        covered += range(cut[0], cut[-1])
+        spans = list(itertools.pairwise(cut))
+        inside = {i for i in range(len(inst)) if any(load(i, steps[p]) for p in range(cut[0], cut[-1]))}
+        assert sorted(order) == sorted(inside)
+        w = {i: [sum(int(load(i, steps[p])) for p in range(a, b)) for a, b in spans] for i in order}
+        here = {i: [any(load(i, steps[p]) for p in range(a, b)) for a, b in spans] for i in order}
+        for i in order:  # no start or end inside a stretch
+            assert all(
+                all(load(i, steps[p]) for p in range(a, b)) == h for (a, b), h in zip(spans, here[i], strict=True)
+            )
+        words = [tuple(leaf[0]) for leaf in part["leaves"]]
+
+        closed = set(words)
+
+        def check_cover(prefix, closed=closed, order=order):
+            if prefix in closed:
+                closed.remove(prefix)
+                return
+            assert len(prefix) < len(order)
+            for g in range(min(max(prefix, default=-1) + 2, G)):
+                check_cover((*prefix, g))
+
+        assert len(closed) == len(words)
+        check_cover(())
+        assert not closed
+        for word, kind, *weights in part["leaves"]:
+            placed = [[0] * len(spans) for _ in range(G)]
+            count = [[0] * len(spans) for _ in range(G)]
+            full = False
+            for i, g in zip(order, word, strict=False):
+                full = full or any(h and c >= cluster.slots for h, c in zip(here[i], count[g], strict=True))
+                placed[g] = [a + b for a, b in zip(placed[g], w[i], strict=True)]
+                count[g] = [a + b for a, b in zip(count[g], here[i], strict=True)]
+            rest = order[len(word) :]
+            if kind == "full":
+                assert full
+                continue
+            if kind == "placed":
+                assert not rest
+                where = dict(zip(order, word, strict=True))
+                price = 0
+                for p in range(cut[0], cut[-1]):
+                    on = [0] * G
+                    for i in order:
+                        on[where[i]] += int(load(i, steps[p]))
+                    price += max(on)
+                assert price >= claim
+                continue
+            f = []
+            for s, (a, b) in enumerate(spans):
+                low = sorted(row[s] for row in placed)
+                u, v, *_ = [*sorted((w[i][s] for i in rest), reverse=True), 0, 0]
+                bound = max(int(floor[a:b].sum()), low[-1], low[0] + u)
+                if v:
+                    second = low[1] if G > 1 else 10**18
+                    apart = min(max(low[0] + u, second + v), max(low[0] + v, second + u))
+                    bound = max(bound, min(low[0] + u + v, apart))
+                f.append(bound)
+            if kind == "step":
+                assert sum(f) >= claim
+                continue
+            p = np.frombuffer(base64.b64decode(weights[0]), np.uint8).reshape(G, len(spans)).astype(object)
+            q = 255 - p.sum(axis=0)
+            assert (q >= 0).all()
+            value = q @ f + sum(p[g] @ placed[g] for g in range(G))
+            value += sum(min(p[g] @ w[i] for g in range(G)) for i in rest)
+            assert value > 255 * (claim - 1)
+        proved += claim
+    assert covered == list(range(len(steps)))
+    return proved
+
+
+def test_trees_prove_the_optimum():
+    trees = 0
+    for seed, n, workers in ((1, 10, 2), (2, 12, 3), (3, 16, 3), (6, 14, 4)):
+        inst, cluster, schedule = busy(n, seed, workers)
+        solution = bro.solve_placement(inst, cluster, schedule.start, solver="bnb")
+        assert solution.status == "optimal"
+        if solution.proof is not None:
+            trees += 1
+            assert replay(inst, cluster, solution.proof) == solution.proof["claim"] == solution.objective
+    assert trees >= 2
+
+
+def test_only_what_the_verifier_reproduces_is_called_certified():
+    for seed in range(30):
+        inst, cluster, run = random_case(seed)
+        for solver in ("auto", "search", "enumeration"):
+            solution = bro.solve_placement(inst, cluster, run.schedule.start, solver=solver, node_limit=5000)
+            assert solution.bound_status == ("claimed" if solution.certificate is None else "certified")
+            if solution.certificate is not None:
+                assert bro.verify(inst, cluster, solution.certificate) == solution.lower_bound
+
+
+def test_the_model_has_readable_names_and_survives_a_file(tmp_path):
+    highspy = pytest.importorskip("highspy")
+    inst, cluster, schedule = busy(10, seed=5, workers=3)
+    case = placement_case(inst, cluster, schedule.start)
+    for strengthen in (True, False):
+        model = placement_model(case, strengthen)
+        assert {"x[i=9,g=2]", f"peak[k={case.steps[3]}]"} <= set(model.variables)
+        assert {"sticky[i=0]", f"peak[k={case.steps[3]},g=1]"} <= set(model.rows)
+        path = tmp_path / f"{strengthen}.mps"
+        export_model(model, path)
+        with pytest.raises(bro.InputError, match="exists; use force"):
+            export_model(model, path)
+        highs = highspy.Highs()
+        highs.setOptionValue("output_flag", False)
+        highs.readModel(str(path))
+        assert highs.getLp().col_names_[0] == "x[i=0,g=0]"
+        highs.setOptionValue("mip_rel_gap", 0.0)
+        highs.run()
+        solution = bro.solve_placement(inst, cluster, schedule.start)
+        assert round(highs.getInfo().objective_function_value) == solution.objective
+    with pytest.raises(bro.InputError, match=r"ends in .mps or .lp"):
+        export_model(model, tmp_path / "model.txt")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["False.mps", "True.mps"]
+
+
+@pytest.mark.parametrize(("solver", "module"), [("highs", "highspy"), ("cpsat", "ortools"), ("mathopt", "ortools")])
+def test_a_solver_that_is_not_installed(monkeypatch, solver, module):
+    for name in [m for m in sys.modules if m.split(".")[0] == module]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+    inst, cluster = bro.Instance([0, 0, 0], [5, 3, 3], [1, 1, 1]), bro.Cluster(2, 2)
+    with pytest.raises(bro.SolverError, match=f'the solver "{solver}" is not installed'):
+        bro.solve_placement(inst, cluster, [0, 0, 0], solver=solver)

@@ -31,7 +31,7 @@ from .._jit import compiled
 from .._validate import Float64Array, Int64Array
 from .model import PlacementCase
 
-__all__ = ["Outcome", "Window", "prove", "search_window", "window"]
+__all__ = ["Search", "Window", "prove", "window"]
 
 DENOMINATOR = 255
 _SMOOTHING = 0.5  # of the mean peak: the proximal parameter of the method of multipliers
@@ -116,77 +116,17 @@ def _cuts(events: Int64Array) -> Int64Array:
     return np.concatenate([*pieces, events[-1:]]).astype(np.int64)
 
 
-@dataclass
-class Outcome:
-    """How far the search of a window came.
-
-    Attributes
-    ----------
-    worker : ndarray of int64 or None
-        Worker of each request of the window, in its order; None if nothing below `price` was found.
-    price : int
-        Of the best placement known, inside or before.
-    bound : int
-        No placement costs less.
-    nodes : int
-        Nodes bounded.
-    done : bool
-        The tree is exhausted.
-    """
-
-    worker: Int64Array | None
-    price: int
-    bound: int
-    nodes: int
-    done: bool
-
-
-def search_window(
-    problem: Window,
-    price: int,
-    time_limit: float,
-    node_limit: int | None = None,
-    memory_limit: int = 2**30,
-    stop_bound: float = np.inf,
-    progress: Callable[[int, int], None] | None = None,
-) -> Outcome:
-    """Search `problem` for placements below `price` (one more than a known price finds it again).
-
-    Parameters
-    ----------
-    node_limit : int, optional
-        Most nodes bounded; with it, and time enough, the result is the same everywhere.
-    memory_limit : int
-        Bytes for open nodes, about.
-    stop_bound : float
-        Stop once the bound reaches it.
-    progress : callable, optional
-        Called with (price, bound).
-    """
-    state = _State(problem, price, memory_limit)
-    end_time = time.perf_counter() + time_limit
-    left = node_limit if node_limit is not None else 2**62
-    chunk = 20
-    while True:
-        before, began = state.nodes, time.perf_counter()
-        done = state.explore(min(chunk, left))
-        left -= state.nodes - before
-        now = time.perf_counter()
-        if progress is not None:
-            progress(state.price, state.bound)
-        if done or left <= 0 or now >= end_time or state.bound >= stop_bound:
-            return Outcome(state.worker, state.price, state.bound, state.nodes, done)
-        chunk = max(20, min(10**6, int(chunk * 0.2 / max(now - began, 1e-3))))
-
-
-def prove(problem: Window, claim: int, most_leaves: int = 20_000, memory_limit: int = 2**29) -> dict[str, Any] | None:
+def prove(
+    problem: Window, claim: int, most_leaves: int = 20_000, memory_limit: int = 2**29, time_limit: float = np.inf
+) -> dict[str, Any] | None:
     """Evidence that no placement costs less than `claim`: every leaf of the tree with what closes it.
 
-    None if there are more than `most_leaves` leaves, or the claim is not true.
+    None if there are more than `most_leaves` leaves, the time is over, or the claim is not true.
     """
-    state = _State(problem, claim, memory_limit, most_leaves)
+    state = Search(problem, claim, memory_limit, most_leaves)
+    end_time = time.perf_counter() + time_limit
     while not state.explore(1000):
-        if state.leaves[0] > most_leaves:
+        if state.leaves[0] > most_leaves or time.perf_counter() > end_time:
             return None
     if state.worker is not None or state.leaves[0] > most_leaves:
         return None
@@ -200,17 +140,38 @@ def prove(problem: Window, claim: int, most_leaves: int = 20_000, memory_limit: 
         leaves.append([word, ("full", "step", "lagrangian", "placed")[kind], *([weights] if weights else [])])
     return {
         "claim": claim,
-        "first": int(problem.cut[0]),
         "cut": problem.cut.tolist(),
         "order": problem.request.tolist(),
         "leaves": leaves,
     }
 
 
-class _State:
-    """Open nodes of one search and the compiled kernel's working arrays."""
+class Search:
+    """A search that can be stopped and resumed, for placements of a window below a known price.
 
-    def __init__(self, problem: Window, price: int, memory_limit: int, most_leaves: int = 0) -> None:
+    Parameters
+    ----------
+    problem : Window
+    price : int
+        One more than a known price finds it again.
+    memory_limit : int
+        Bytes for open nodes, about.
+    most_leaves : int
+        Closed leaves to record (for :func:`prove`).
+
+    Attributes
+    ----------
+    price : int
+        Of the best placement known, inside or before.
+    worker : ndarray of int64, shape (m,), or None
+        Worker of each request of the window, in its order; None while nothing below the first `price` is found.
+    nodes : int
+        Nodes bounded so far.
+    done : bool
+        The tree is exhausted: no placement costs less than `price`.
+    """
+
+    def __init__(self, problem: Window, price: int, memory_limit: int = 2**30, most_leaves: int = 0) -> None:
         m, stretches, workers = len(problem.request), len(problem.floor), problem.workers
         self.problem, self.price, self.nodes = problem, price, 0
         self.worker: Int64Array | None = None
@@ -235,7 +196,6 @@ class _State:
         self.bounds[0] = self.key[0] = root
         self.best = np.zeros(m, np.int64)
         self.done = root >= price
-        self.final = price if self.done else root
         self.leaves = np.zeros(1, np.int64)
         shape = most_leaves + 1 if most_leaves else 0
         self.leaf_word, self.leaf_depth = np.zeros((shape, m), np.uint8), np.zeros(shape, np.int64)
@@ -254,7 +214,24 @@ class _State:
         least += [int(self.bounds[self.size[4]])] if self.size[4] >= 0 else []
         return min([self.price, *least])
 
+    def run(
+        self, time_limit: float, nodes: int | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> bool:
+        """Go on for a time or a number of nodes; True once the tree is exhausted."""
+        end_time = time.perf_counter() + time_limit
+        stop = 2**62 if nodes is None else self.nodes + nodes
+        chunk = 100
+        while not self.done and self.nodes < stop and (began := time.perf_counter()) < end_time:
+            before = self.nodes
+            self.explore(min(chunk, stop - before))
+            if progress is not None:
+                progress(self.price, self.bound)
+            rate = (self.nodes - before) / max(time.perf_counter() - began, 1e-4)
+            chunk = max(100, min(10**6, int(0.2 * rate)))
+        return self.done
+
     def explore(self, nodes: int) -> bool:
+        """Bound about that many more nodes; True once the tree is exhausted."""
         if self.done:
             return True
         p = self.problem

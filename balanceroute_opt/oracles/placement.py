@@ -1,36 +1,60 @@
-"""Exact placement (P1): one entrance to every method (``docs/model.md``, section 6)."""
+"""``solve_placement``: exact and heuristic solvers of P1 under one signature (``docs/model.md``, section 6)."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .._validate import Int64Array, integer, real
-from ..errors import InputError
+from ..certificates import new_certificate
+from ..errors import InputError, InvalidSchedule
 from ..instance import Cluster, Instance
-from ..schedule import Schedule, peak_sum
+from ..schedule import Schedule, active_steps, check
+from . import branch
 from .bounds import given_starts, placement_bound
-from .branch import search_window, window
 from .cpsat import solve_cpsat, solve_mathopt
-from .enumeration import partitions, solve_enumeration
+from .enumeration import solve_enumeration
 from .highs import solve_highs
 from .model import PlacementCase, placement_case, placement_model
 from .search import greedy, improve
 from .solution import Answer, Solution, conclude_placement
 
-__all__ = ["solve_placement"]
+__all__ = ["SOLVERS", "solve_placement"]
 
-Solver = Literal["auto", "branch", "highs", "cpsat", "mathopt", "search", "enumeration"]
-_SOLVERS = ("auto", "branch", "highs", "cpsat", "mathopt", "search", "enumeration")
-_TINY = 20_000  # partitions that enumeration goes through at once
-
+Solver = Literal["auto", "bnb", "highs", "cpsat", "mathopt", "search", "enumeration"]
 Progress = Callable[[float, float, float], None]
+
+SOLVERS = ("auto", "bnb", "highs", "cpsat", "mathopt", "search", "enumeration")
+
+_MAX_BRANCH = 1_000  # requests of one part, for the branch and bound
+_MAX_SUM = 2**44  # its float64 sums of integers over 255 stay exact below 2**53
+_MAX_LEAVES = 20_000  # of one certificate
+
+
+@dataclass
+class _Job:
+    """What a back end is asked for, for one part of the problem."""
+
+    solver: str
+    end_time: float
+    seed: int
+    node_limit: int | None
+    memory_limit: int
+    gap: float
+    threads: int
+    warm: Int64Array | None
+    certify: bool
+    report: Callable[[float, float], None]
+
+    @property
+    def left(self) -> float:
+        return max(0.0, self.end_time - time.perf_counter())
 
 
 def solve_placement(
@@ -42,177 +66,316 @@ def solve_placement(
     seed: int = 0,
     *,
     node_limit: int | None = None,
+    memory_limit: int = 2**30,
+    gap: float = 0.0,
+    threads: int = 1,
     warm: Schedule | None = None,
+    certificate: bool = True,
     progress: Progress | None = None,
 ) -> Solution:
-    """The placement with the least ``peak_sum`` for given admission steps, or the best found, and a bound.
+    """Workers for given admission steps that minimise ``peak_sum`` (P1), with a bound on the optimum.
 
     Parameters
     ----------
     inst : Instance
-        On the step clock.
+        On the step clock. Preemption is not modelled; with a KV capacity every load stays below it.
     cluster : Cluster
     start : array_like of int, shape (n,)
         ``t_i``: step of admission of each request, >= its release.
     time_limit : float
-        Seconds, > 0.
-    solver : str
-        ``branch``: the own branch and bound, on each connected component of requests that share steps, from an
-        annealed placement. ``auto``: enumeration where that is small, else ``branch``. ``highs``, ``cpsat``,
-        ``mathopt``: the mixed-integer model with peaks raised to the migration bound and workers numbered by first
-        occurrence, one thread, gap 0. ``search``: annealing alone. ``enumeration``: every partition, tiny instances.
+        Seconds, > 0. Compilation (once per installation) is not counted against it by all solvers.
+    solver : {"auto", "bnb", "highs", "cpsat", "mathopt", "search", "enumeration"}
+        ``bnb``: the own branch and bound [ours] (``oracles/branch.py``), after an annealed incumbent. ``highs``,
+        ``cpsat``: mixed-integer program with symmetry broken, peaks bounded by ``migration`` and that incumbent.
+        ``mathopt``: the same program through OR-Tools' MathOpt (SCIP). ``search``: annealing only, bound ``migration``.
+        ``enumeration``: every partition of a tiny instance. ``auto``: ``bnb`` up to 1000 requests that hang
+        together, ``search`` beyond.
     seed : int
-        Of annealing and solvers.
+        Same seed and a `node_limit` that is reached before the time limit: same result.
     node_limit : int, optional
-        Nodes (CP-SAT: conflicts; search: moves) of the whole; with it, and time enough, runs repeat exactly.
+        Search nodes of each part (conflicts in CP-SAT, moves in ``search``).
+    memory_limit : int
+        Bytes for the open nodes of ``bnb``; when they are full it goes on depth first.
+    gap : float
+        Relative gap at which to stop; 0 asks for a proof.
+    threads : int
+        Of ``highs`` and ``cpsat``; more than one can make their result depend on timing.
     warm : Schedule, optional
-        A placement with these starts to begin from.
+        A placement with these starts to begin with.
+    certificate : bool
+        Attach a certificate where ``migration`` reaches the bound, else the search tree as ``proof`` where it has
+        at most 20 000 leaves.
     progress : callable, optional
-        Called with (seconds, objective, lower bound).
+        Called with (seconds, objective, lower bound) as they change.
 
     Returns
     -------
     Solution
-        Its schedule is checked and priced again. `lower_bound` is certified where the certificate of the
-        ``migration`` bound reaches it, and claimed otherwise: the proof of the own branch and bound is not yet
-        written down for the verifier.
+        Its schedule is checked and priced anew; ``status`` says what is proved. More than ``G*B`` active
+        requests in a step are *infeasible*, and ``message`` names the step.
 
     Raises
     ------
     InputError
-        As :func:`~balanceroute_opt.placement_bound`; an unknown solver; enumeration of too many partitions.
+        If `start` does not fit the instance, the instance is on the wall clock, an option is out of range, the
+        solver is unknown or not made for a problem of this size, or `warm` is no placement with these starts.
     SolverError
-        If a solver is not installed or contradicts itself.
+        If the solver is not installed, or its answer contradicts itself.
+
+    Notes
+    -----
+    Requests fall into parts that share no step with each other (connected components of the interval
+    graph); each is solved by itself.
 
     Examples
     --------
-    >>> inst = Instance(release=[0, 0, 0], prompt=[5, 3, 3], output=[1, 1, 1])
-    >>> solve_placement(inst, Cluster(workers=2, slots=2), [0, 0, 0]).objective
-    6
+    >>> inst = Instance(release=[0, 0, 0], prompt=[5, 4, 4], output=[1, 1, 1])
+    >>> solution = solve_placement(inst, Cluster(workers=2, slots=2), [0, 0, 0], solver="enumeration")
+    >>> solution.objective, solution.status
+    (8, 'optimal')
     """
-    began = time.perf_counter()
-    if solver not in _SOLVERS:
-        raise InputError(f"unknown solver {solver!r}; known: {', '.join(_SOLVERS)}")
+    if solver not in SOLVERS:
+        raise InputError(f"unknown solver {solver!r}; solvers: {', '.join(SOLVERS)}")
     limit = real(time_limit, "time_limit", positive=True)
-    seed = integer(seed, "seed", 0)
+    real(gap, "gap", 0.0)
+    integer(seed, "seed", 0)
+    integer(memory_limit, "memory_limit", 2**20)
+    integer(threads, "threads", 1, 1024)
     if node_limit is not None:
-        node_limit = integer(node_limit, "node_limit", 1)
-    starts = given_starts(inst, cluster, start)
-    known = placement_bound(inst, cluster, starts, method="migration")
-    case = placement_case(inst, cluster, starts)
-    given = _warm(inst, cluster, starts, warm)
-    end = began + limit
+        integer(node_limit, "node_limit", 1)
+    began = time.perf_counter()
+    t = given_starts(inst, cluster, start)
+    overfull = _overfull(inst, cluster, t)
+    if overfull:
+        return Solution(None, math.inf, math.inf, "infeasible", time.perf_counter() - began, solver, message=overfull)
+    given = None if warm is None else _warm(inst, cluster, t, warm)
+    case = placement_case(inst, cluster, t)
+    if cluster.kv_capacity is not None and case.floor.max(initial=0) > cluster.kv_capacity:
+        k = int(np.argmax(case.floor > cluster.kv_capacity))
+        words = f"step {case.steps[k]} puts at least {case.floor[k]} tokens on a worker, and kv_capacity is "
+        message = f"{words}{cluster.kv_capacity}"
+        return Solution(None, math.inf, math.inf, "infeasible", time.perf_counter() - began, solver, message=message)
+    parts = case.components()
     if solver == "auto":
-        solver = "enumeration" if partitions(len(case), cluster.workers) <= _TINY else "branch"
-    if solver == "enumeration":
-        answer = solve_enumeration(case, limit, node_limit)
-    elif solver in ("branch", "search"):
-        exact = solver == "branch"
-        answer = _by_components(case, given, end, seed, node_limit, int(known.exact), exact, began, progress)
-    else:
-        model = placement_model(case)
-        first = given if given is not None else _annealed(case, None, seed, min(1.0, limit / 10), 100_000)[0]
-        left = max(0.01, end - time.perf_counter())
-        feasible = first is not None and _priced(case, first) is not None
-        start_from = model.vector(case, first) if feasible else None
-        if solver == "mathopt":
-            answer = solve_mathopt(model, left, seed, node_limit)
-        else:
-            solve = solve_highs if solver == "highs" else solve_cpsat
-            answer = solve(model, left, seed, node_limit, warm=start_from, progress=progress)
-    solution = conclude_placement(inst, cluster, starts, answer, int(known.exact), time.perf_counter() - began, solver)
-    if known.certificate is not None and solution.certificate is None and solution.lower_bound == known.value:
-        return replace(solution, certificate=known.certificate)
-    return solution
+        solver = "bnb" if max(map(len, parts), default=0) <= _MAX_BRANCH and inst.total_work < _MAX_SUM else "search"
+    if solver == "bnb" and (cluster.workers > 255 or inst.total_work >= _MAX_SUM):
+        raise InputError(f"bnb needs at most 255 workers and a total work below {_MAX_SUM}")
+
+    course = _Course(began, progress, int(case.floor.sum()), len(inst))
+    worker: Int64Array | None = np.zeros(len(inst), np.int64)
+    total = Answer("optimal", worker, 0, trajectory=course.points)
+    proofs: list[dict[str, Any] | None] = []
+    for part in parts:
+        floor = int(case.floor[_span(case, part)].sum())
+        now = time.perf_counter()
+        share = max(0.0, began + limit - now) * len(part) / course.enter(len(part), floor)
+        piece = case if len(part) == len(case) else case.part(part)
+        job = _Job(
+            solver, now + share, seed, node_limit, memory_limit, gap, threads,
+            None if given is None else given[part], certificate, course.report,
+        )  # fmt: skip
+        answer = _BACK_ENDS[solver](piece, job)
+        total.nodes += answer.nodes
+        if answer.status == "infeasible":
+            total = Answer("infeasible", nodes=total.nodes, trajectory=course.points)
+            break
+        if answer.status == "limit":
+            total.status = "limit"
+        bound = max(answer.lower_bound, floor)
+        total.lower_bound += bound
+        proofs.append(_shift(answer.proof, part, int(case.begin[part].min())))
+        if answer.worker is None:
+            worker = total.worker = None
+        elif worker is not None:
+            worker[part] = answer.worker
+        course.leave(math.inf if answer.worker is None else _price(piece, answer.worker), bound)
+    if certificate and total.status != "infeasible":
+        migration = placement_bound(inst, cluster, t, "migration")
+        if migration.value >= total.lower_bound:
+            total.certificate = migration.certificate
+        elif migration.certificate and proofs and all(proofs):
+            data = {"start": t.tolist(), "raised": migration.certificate["data"]["raised"], "parts": proofs}
+            kind = "enumeration" if solver == "enumeration" else "tree"
+            total.proof = new_certificate("placement", kind, inst, cluster, int(total.lower_bound), data)
+    return conclude_placement(inst, cluster, t, total, int(case.floor.sum()), time.perf_counter() - began, solver)
 
 
-def _by_components(
-    case: PlacementCase,
-    given: Int64Array | None,
-    end: float,
-    seed: int,
-    node_limit: int | None,
-    floor: int,
-    exact: bool,
-    began: float,
-    progress: Progress | None,
-) -> Answer:
-    """Anneal, and search exhaustively, one connected component after the other, the small ones first."""
-    worker = np.zeros(len(case), np.int64)
-    trajectory: list[tuple[float, float, float]] = []
-    parts = sorted(case.components(), key=len)
-    total = bound = nodes = 0
-    proved, feasible = True, True
-    for position, requests in enumerate(parts):
-        part = case.part(requests)
-        share = max(0.02, (end - time.perf_counter()) / (len(parts) - position))
-        # A quarter of a second suffices for what branch and bound can prove; search has nothing else to do.
-        patience = min(0.25 + 0.005 * len(part), share / 4) if exact else share
-        moves = node_limit if node_limit is not None else None if not exact else 400_000
-        begin = None if given is None else given[requests]
-        best, price = _annealed(part, begin, seed, patience, moves)
-        lower = int(part.floor.sum())
-        if price is None:
-            feasible = False
-        if exact and (price is None or price > lower):
-            stop = max(0.01, share - patience)
-            problem = window(part)
-            outcome = search_window(problem, 2**62 if price is None else price, stop, node_limit)
-            nodes += outcome.nodes
-            if outcome.worker is not None:
-                best = np.zeros(len(part), np.int64)
-                best[problem.request] = outcome.worker
-                price = _priced(part, best)
-                feasible = price is not None
-            if price is not None or not outcome.done:
-                lower = max(lower, outcome.bound)
-            proved &= outcome.done
-        elif price != lower:
-            proved = False
-        worker[requests] = best
-        total += price or 0
-        bound += min(lower, price) if price is not None else lower
-        rest = sum(int(case.part(later).floor.sum()) for later in parts[position + 1 :])
-        seconds, known = time.perf_counter() - began, float(max(floor, bound + rest))
-        point = (seconds, float(total) if feasible else math.inf, known)
-        trajectory.append(point)
-        if progress is not None:
-            progress(*point)
-    answer = Answer("limit", lower_bound=max(floor, bound), nodes=nodes, trajectory=trajectory)
-    if feasible:
-        answer.worker = worker
-        if proved and answer.lower_bound == total:
-            answer.status = "optimal"
+class _Course:
+    """Objective and bound of the whole problem while its parts are solved one after the other."""
+
+    def __init__(self, began: float, progress: Progress | None, floor: int, requests: int) -> None:
+        self.began, self.progress = began, progress
+        self.floor, self.requests = floor, requests  # of the parts to come
+        self.price, self.bound = 0.0, 0.0  # of the parts that are done
+        self.points: list[tuple[float, float, float]] = []
+
+    def enter(self, requests: int, floor: int) -> int:
+        """Begin a part; returns the requests of all parts that are not done."""
+        left = self.requests
+        self.floor -= floor
+        self.requests -= requests
+        return left
+
+    def report(self, price: float, bound: float) -> None:
+        above = math.inf if self.requests else 0.0
+        point = (time.perf_counter() - self.began, self.price + price + above, self.bound + bound + self.floor)
+        if self.points and self.points[-1][1:] == point[1:]:
+            return
+        self.points.append(point)
+        if self.progress is not None:
+            self.progress(*point)
+
+    def leave(self, price: float, bound: float) -> None:
+        self.report(price, bound)
+        self.price += price
+        self.bound += bound
+
+
+def _overfull(inst: Instance, cluster: Cluster, start: Int64Array) -> str:
+    """The first step with more than G*B active requests, in words; empty if there is none."""
+    begin, steps = active_steps(start, inst.output)
+    change = np.zeros(len(steps) + 1, np.int64)
+    np.add.at(change, begin, 1)
+    np.subtract.at(change, begin + inst.output, 1)
+    active = np.cumsum(change[:-1])
+    most = cluster.workers * cluster.slots
+    if not (active > most).any():
+        return ""
+    k = int(np.argmax(active > most))
+    return f"step {steps[k]} has {active[k]} active requests, more than workers * slots = {most}"
+
+
+def _warm(inst: Instance, cluster: Cluster, start: Int64Array, schedule: Schedule) -> Int64Array:
+    if not isinstance(schedule, Schedule):
+        raise InputError(f"warm must be a Schedule, got {type(schedule).__name__}")
+    try:
+        check(inst, cluster, schedule)
+    except InvalidSchedule as exc:
+        raise InputError(f"warm is no placement: {exc}") from None
+    moved = np.flatnonzero(schedule.start != start)
+    if len(moved):
+        i = int(moved[0])
+        raise InputError(f"warm starts request {i} in step {schedule.start[i]}, and start[{i}] = {start[i]}")
+    return schedule.worker
+
+
+def _span(case: PlacementCase, part: Int64Array) -> slice:
+    return slice(int(case.begin[part].min()), int(case.end[part].max()))
+
+
+def _price(case: PlacementCase, worker: Int64Array) -> int:
+    load = np.zeros((len(case.steps), case.cluster.workers), np.int64)
+    for i in range(len(case)):
+        span = np.arange(case.begin[i], case.end[i])
+        load[span, worker[i]] += case.base[i] + span
+    return int(load.max(axis=1, initial=0).sum())
+
+
+def _incumbent(case: PlacementCase, job: _Job, moves: int, time_limit: float) -> tuple[Int64Array | None, int]:
+    """An annealed placement and its price; None if it is above the KV capacity."""
+    floor = int(case.floor.sum())
+    first = greedy(case) if job.warm is None else job.warm
+    worker, price = improve(
+        case, first, job.seed, moves, time_limit, floor, lambda value: job.report(float(value), float(floor))
+    )
+    # A price above that of the placement holds the penalty for loads above the capacity.
+    if case.cluster.kv_capacity is not None and price != _price(case, worker):
+        return (job.warm, _price(case, job.warm)) if job.warm is not None else (None, case.inst.total_work + 1)
+    return worker, price
+
+
+def _search(case: PlacementCase, job: _Job) -> Answer:
+    moves = 2**62 if job.node_limit is None else job.node_limit
+    worker, price = _incumbent(case, job, moves, job.left)
+    bound = int(case.floor.sum())
+    return Answer("optimal" if worker is not None and price == bound else "limit", worker, bound)
+
+
+def _enumeration(case: PlacementCase, job: _Job) -> Answer:
+    answer = solve_enumeration(case, job.left, job.node_limit)
+    if answer.status == "optimal" and job.certify:
+        answer.proof = {"claim": answer.lower_bound, "requests": list(range(len(case)))}
     return answer
 
 
-def _annealed(
-    case: PlacementCase, worker: Int64Array | None, seed: int, seconds: float, moves: int | None
-) -> tuple[Int64Array, int | None]:
-    """The best placement that annealing finds, and its price; None if it breaks the KV capacity."""
-    begin = greedy(case) if worker is None else worker
-    best, _ = improve(case, begin, seed, moves=moves, time_limit=seconds, target=int(case.floor.sum()))
-    return best, _priced(case, best)
+def _library(case: PlacementCase, job: _Job) -> Answer:
+    model = placement_model(case)
+    worker, price = _incumbent(case, job, 20_000 * len(case), 0.1 * job.left)
+    vector = None if worker is None else model.vector(case, worker)
+    job.report(price if worker is not None else math.inf, float(case.floor.sum()))
+    if job.solver == "mathopt":
+        answer = solve_mathopt(model, job.left, job.seed, job.node_limit, job.gap)
+    else:
+        solve = solve_highs if job.solver == "highs" else solve_cpsat
+        answer = solve(
+            model, job.left, job.seed, job.node_limit, job.gap, job.threads, vector,
+            lambda _, price, bound: job.report(price, bound),
+        )  # fmt: skip
+    # A lie must not hide behind the incumbent.
+    conclude_placement(case.inst, case.cluster, case.start, answer, int(case.floor.sum()), 0.0, job.solver)
+    better = answer.worker is None or _price(case, answer.worker) > price
+    if worker is not None and better and answer.status != "infeasible":
+        answer.worker = worker
+    return answer
 
 
-def _priced(case: PlacementCase, worker: Int64Array) -> int | None:
-    """``peak_sum`` of a placement; None if it breaks the KV capacity."""
-    whole = window(case)
-    price = whole.price(worker[whole.request])
-    if case.cluster.kv_capacity is not None:
-        load = np.zeros((len(case.steps), case.cluster.workers), np.int64)
-        for i in range(len(case)):
-            span = np.arange(case.begin[i], case.end[i])
-            load[span, worker[i]] += case.base[i] + span
-        if load.size and int(load.max()) > case.cluster.kv_capacity:
-            return None
-    return price
+def _bnb(case: PlacementCase, job: _Job) -> Answer:
+    n = len(case)
+    if n > _MAX_BRANCH:
+        raise InputError(f"bnb is for at most {_MAX_BRANCH} requests that hang together, got {n}; use search")
+    worker, price = _incumbent(case, job, 20_000 * n, 0.1 * job.left)
+    problem = branch.window(case)
+    floor = int(case.floor.sum())
+    search = branch.Search(problem, price, job.memory_limit)
+    report = lambda value, bound: job.report(float(value), float(bound))  # noqa: E731
+    left = 2**62 if job.node_limit is None else job.node_limit
+    # Most small problems end within the first nodes; the others get a better incumbent, then the rest of the time.
+    search.run(job.left, min(left, 50_000), report)
+    if not search.done and search.nodes < left:
+        job.warm = _placement(problem, search.worker, worker)
+        better, value = _incumbent(case, job, 100_000 * n, 0.1 * job.left)
+        if better is not None and value < search.price:
+            worker, search.worker, search.price = better, None, value
+        while not search.done and search.nodes < left and job.left > 0:
+            search.run(min(job.left, 1.0), left - search.nodes, report)
+            if search.price - search.bound <= job.gap * search.price:
+                break
+    found = _placement(problem, search.worker, worker)
+    answer = Answer("limit", found, max(search.bound, floor), nodes=search.nodes)
+    if search.done:
+        answer.status = "optimal" if found is not None else "infeasible"
+    if job.certify and search.done and found is not None:
+        answer.proof = branch.prove(problem, search.price, _MAX_LEAVES, job.memory_limit // 2, max(job.left, 1.0))
+    return answer
 
 
-def _warm(inst: Instance, cluster: Cluster, start: Int64Array, warm: Schedule | None) -> Int64Array | None:
-    if warm is None:
+def _placement(problem: Any, worker: Int64Array | None, otherwise: Int64Array | None) -> Int64Array | None:
+    """The placement of a window that holds the whole case, in the case's order."""
+    if worker is None:
+        return otherwise
+    placement = np.empty(len(worker), np.int64)
+    placement[problem.request] = worker
+    return placement
+
+
+def _shift(proof: dict[str, Any] | None, part: Int64Array, first: int) -> dict[str, Any] | None:
+    """A part's proof in the numbers of the whole instance."""
+    if proof is None:
         return None
-    if not np.array_equal(warm.start, start):
-        raise InputError("the warm start has other starts than the problem")
-    peak_sum(inst, cluster, warm)  # refuses workers that do not exist
-    return warm.worker
+    moved = dict(proof)
+    for name in ("order", "requests"):
+        if name in moved:
+            moved[name] = part[moved[name]].tolist()
+    if "cut" in moved:
+        moved["cut"] = [k + first for k in moved["cut"]]
+    return moved
+
+
+_BACK_ENDS: dict[str, Callable[[PlacementCase, _Job], Answer]] = {
+    "bnb": _bnb,
+    "highs": _library,
+    "cpsat": _library,
+    "mathopt": _library,
+    "search": _search,
+    "enumeration": _enumeration,
+}

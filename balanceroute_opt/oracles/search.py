@@ -79,7 +79,7 @@ def improve(
         load[span, now[i]] += case.base[i] + span
         count[span, now[i]] += 1
     peak = load.max(axis=1)
-    price = int(peak.sum() + _OVER * np.maximum(peak - capacity, 0).sum())
+    price = int(peak.sum()) + _OVER * int(np.maximum(peak - capacity, 0).sum())
     best, best_price = now.copy(), price
     if n < 2 or workers < 2:
         return best, best_price
@@ -111,7 +111,7 @@ def improve(
                 load[span, best[i]] += case.base[i] + span
                 count[span, best[i]] += 1
             now[:], price = best, best_price
-    return best, int(best_price)
+    return best, best_price
 
 
 @compiled

@@ -58,7 +58,8 @@ class Answer:
     nodes : int
         Nodes of its search tree.
     trajectory : list of (seconds, objective, lower bound)
-    certificate : dict or None
+    certificate, proof : dict or None
+        See :class:`Solution`.
     """
 
     status: str
@@ -68,6 +69,7 @@ class Answer:
     nodes: int = 0
     trajectory: list[tuple[float, float, float]] = field(default_factory=list)
     certificate: dict[str, Any] | None = None
+    proof: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -90,12 +92,17 @@ class Solution:
     solver : str
         What found the schedule and the bound.
     certificate : dict or None
-        Of `lower_bound`, where it can be had (``docs/certificates.md``); None: the bound is *claimed*.
+        Of `lower_bound`, of a kind that :func:`~balanceroute_opt.verify` reproduces; None: the bound is *claimed*.
     problem : {"placement", "schedule"}
     nodes : int
         Nodes of the search tree.
     trajectory : tuple of (seconds, objective, lower bound)
         The course of the search; inf and -inf where there was none yet.
+    proof : dict or None
+        The search tree behind `lower_bound`, where it is small: evidence that the verifier does not know, so
+        that the bound stays *claimed*.
+    message : str
+        Why there is no solution, where that is known.
     """
 
     schedule: Schedule | None
@@ -108,6 +115,8 @@ class Solution:
     problem: Literal["placement", "schedule"] = "placement"
     nodes: int = 0
     trajectory: tuple[tuple[float, float, float], ...] = ()
+    message: str = ""
+    proof: dict[str, Any] | None = None
 
     @property
     def gap(self) -> float:
@@ -205,4 +214,5 @@ def conclude_placement(
         certificate,
         nodes=answer.nodes,
         trajectory=tuple(answer.trajectory),
+        proof=answer.proof,
     )
