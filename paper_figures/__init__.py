@@ -19,7 +19,10 @@ from balanceroute_opt.files import atomic_write
 from .common import Size, tidy
 
 HERE = Path(__file__).resolve().parent
-FIGURES = ("trajectory",)
+FIGURES = (
+    "trajectory", "scaling", "hindsight", "load-sweep", "horizon", "predictors", "staleness",
+    "solvers", "dispatch", "energy",
+)  # fmt: skip
 """In the order of the README."""
 MAX_TABLE = 200_000
 """Bytes of a committed table."""
