@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import html
-import math
-import sys
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
 from .._validate import Int64Array
 from ..instance import Cluster, Instance
-from .format import new_certificate
+from .format import largest_float_below, new_certificate
 
 __all__ = ["Bound"]
 
@@ -89,7 +87,7 @@ class Bound:
         """A bound over schedules; `data` is that of a certificate of `kind` (None: `method`), None: only claimed."""
         certificate = None if data is None else new_certificate("schedule", kind or method, inst, cluster, value, data)
         return cls(
-            _largest_float_below(value),
+            largest_float_below(value),
             method,
             "claimed" if certificate is None else "certified",
             certificate,
@@ -123,11 +121,3 @@ class Bound:
             for k, v in self._lines()
         )
         return f"<table><caption>Lower bound</caption>{body}</table>"
-
-
-def _largest_float_below(value: Fraction) -> float:
-    try:
-        nearest = float(value)
-    except OverflowError:
-        return sys.float_info.max
-    return nearest if nearest <= value else math.nextafter(nearest, -math.inf)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
+import math
 import os
+import re
+import sys
 import zlib
 from fractions import Fraction
 from pathlib import Path
@@ -12,13 +16,35 @@ from typing import Any
 
 import numpy as np
 
+from .._validate import Int64Array
 from ..errors import CertificateError, InputError
 from ..instance import Cluster, Instance
 
-__all__ = ["SCHEMA", "VERSION", "fields", "new_certificate", "read_certificate", "show", "write_certificate"]
+__all__ = [
+    "INFEASIBLE",
+    "LAST_STEP",
+    "SCHEMA",
+    "VERSION",
+    "bytes_of",
+    "fields",
+    "header",
+    "integer",
+    "integers",
+    "items",
+    "largest_float_below",
+    "new_certificate",
+    "rational",
+    "read_certificate",
+    "show",
+    "table",
+    "write_certificate",
+]
 
 SCHEMA = "balanceroute-certificate"
 VERSION = 1
+INFEASIBLE = "infeasible"  # the claim that there is no solution
+
+LAST_STEP = 2**62
 
 _FIELDS = ("schema", "version", "problem", "kind", "instance", "cluster", "claim", "data")
 _MAX_BYTES = 2**29  # of a file, decompressed
@@ -26,9 +52,15 @@ _MAX_DEPTH = 32
 
 
 def new_certificate(
-    problem: str, kind: str, inst: Instance, cluster: Cluster, claim: int | Fraction, data: dict[str, Any]
+    problem: str, kind: str, inst: Instance, cluster: Cluster, claim: int | float | Fraction, data: dict[str, Any]
 ) -> dict[str, Any]:
-    """A certificate as a plain dict: integers stay integers, a Fraction becomes ``"num/den"``."""
+    """A certificate as a plain dict: integers stay integers, a Fraction becomes ``"num/den"``, inf ``"infeasible"``."""
+    if isinstance(claim, float):
+        if claim != math.inf:
+            raise CertificateError(f"claim must be an integer, a fraction or inf, got {show(claim)}")
+        text: int | str = INFEASIBLE
+    else:
+        text = claim if isinstance(claim, int) else f"{claim.numerator}/{claim.denominator}"
     return {
         "schema": SCHEMA,
         "version": VERSION,
@@ -36,7 +68,7 @@ def new_certificate(
         "kind": kind,
         "instance": inst.digest(),
         "cluster": cluster.digest(),
-        "claim": claim if isinstance(claim, int) else f"{claim.numerator}/{claim.denominator}",
+        "claim": text,
         "data": data,
     }
 
@@ -51,6 +83,15 @@ def show(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+def largest_float_below(value: Fraction) -> float:
+    """The largest float that is not above `value`."""
+    try:
+        nearest = float(value)
+    except OverflowError:
+        return sys.float_info.max
+    return nearest if nearest <= value else math.nextafter(nearest, -math.inf)
+
+
 def fields(value: Any, names: tuple[str, ...], where: str) -> list[Any]:
     """The values of exactly these fields of an object, in this order."""
     if not isinstance(value, dict):
@@ -62,6 +103,63 @@ def fields(value: Any, names: tuple[str, ...], where: str) -> list[Any]:
         if name not in value:
             raise CertificateError(f"{where} lacks the field {name!r}")
     return [value[name] for name in names]
+
+
+def integer(value: Any, where: str, low: int, high: int | None = None) -> int:
+    """An integer from `low` to `high`."""
+    if type(value) is not int:  # a bool or a float is none
+        raise CertificateError(f"{where} must be an integer, got {show(value)}")
+    if value < low or (high is not None and value > high):
+        raise CertificateError(f"{where} must be in {low} .. {'' if high is None else show(high)}, got {show(value)}")
+    return value
+
+
+def items(value: Any, where: str) -> list[Any]:
+    """A list of anything."""
+    if not isinstance(value, list):
+        raise CertificateError(f"{where} must be a list, got {show(value)}")
+    return value
+
+
+def integers(value: Any, where: str, low: int, high: int, count: int | None = None) -> list[int]:
+    """A list of `count` integers (None: of any number) from `low` to `high`."""
+    if not isinstance(value, list) or (count is not None and len(value) != count):
+        number = "" if count is None else f"{count} "
+        raise CertificateError(f"{where} must be a list of {number}integers, got {show(value)}")
+    for index, entry in enumerate(value):
+        if type(entry) is not int or not low <= entry <= high:
+            integer(entry, f"{where}[{index}]", low, high)
+    return value
+
+
+def table(value: Any, where: str, columns: int, high: int) -> list[list[int]]:
+    """A list of rows of `columns` integers from 0 to `high`, no two of which agree in all but the last."""
+    seen = set()
+    for index, row in enumerate(items(value, where)):
+        key = tuple(integers(row, f"{where}[{index}]", 0, high, columns)[:-1])
+        if key in seen:
+            raise CertificateError(f"{where}[{index}] names {', '.join(map(show, key))} a second time")
+        seen.add(key)
+    return value
+
+
+def bytes_of(value: Any, where: str, rows: int, columns: int) -> Int64Array:
+    """A table of integers from 0 to 255 that is written row by row as base64."""
+    try:
+        found = np.frombuffer(base64.b64decode(value, validate=True), np.uint8)
+    except (TypeError, ValueError):
+        raise CertificateError(f"{where} must be base64, got {show(value)}") from None
+    if len(found) != rows * columns:
+        raise CertificateError(f"{where} must hold {rows} * {columns} bytes, got {len(found)}")
+    return found.astype(np.int64).reshape(rows, columns)
+
+
+def rational(value: Any, where: str) -> Fraction:
+    """A rational ``"num/den"`` >= 0."""
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9]{1,4000}/[1-9][0-9]{0,3999}", value, re.ASCII):
+        raise CertificateError(f'{where} must be a rational "num/den" >= 0, got {show(value)}')
+    numerator, denominator = value.split("/")
+    return Fraction(int(numerator), int(denominator))
 
 
 def header(certificate: Any) -> tuple[str, str, str, str, Any, Any]:
