@@ -25,6 +25,7 @@ LAYERS = (
     ("simulator", "oracles"),
     ("evaluation",),
     ("experiments", "plotting"),
+    ("worstcase",),
     ("report", "library"),
     ("cli",),
     ("__main__",),
@@ -45,7 +46,7 @@ ONLY = {
     "library": _VALUES | {"schedule", "files", "certificates", "traces", "generators", "simulator", "experiments"},
 }
 # Modules that may go through the public API, `import balanceroute_opt`, as a user would.
-PUBLIC_API = {"experiments", "plotting", "report", "cli", "__main__"}
+PUBLIC_API = {"experiments", "plotting", "worstcase", "report", "cli", "__main__"}
 # What certificates and the checker may take from outside the standard library.
 PLAIN = {"schedule": {"numpy"}, "certificates": {"numpy"}, "files": {"numpy"}, "instance": {"numpy"}}
 

@@ -1,0 +1,1 @@
+"""Worst cases: bad instances, whole families, and the online game (``docs/worst_cases.md``)."""
