@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import base64
 import copy
 import gzip
 import io
+import itertools
 import json
+import math
+import os
 import subprocess
 import sys
 import tokenize
@@ -14,10 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_bounds import PLACEMENT, SCHEDULE, random_case
+from test_bounds import PLACEMENT, SCHEDULE, best_placement, best_schedule, random_case
 
 import balanceroute_opt as bro
 from balanceroute_opt import CertificateError, Cluster, InputError, Instance, StepTime
+from balanceroute_opt.certificates import new_certificate
+from balanceroute_opt.certificates import verifier as entrance
 
 CERTIFICATES = Path(bro.__file__).parent / "certificates"
 
@@ -274,6 +280,567 @@ def test_searches_of_a_certificate_are_limited(monkeypatch):
         bro.verify(many, cluster.replace(slots=60), certificate)
 
 
+# Search trees, windows and enumeration
+
+
+class Writer:
+    """Writes the tree of some positions in plain integers, from the description of the format alone.
+
+    Its bound on the peak of a step is only the item bound, so that the verifier's is never below it.
+    """
+
+    def __init__(self, inst, cluster, start, low=0, high=None, seed=0):
+        start = [int(t) for t in start]
+        active = {k for t, o in zip(start, inst.output.tolist(), strict=True) for k in range(t, t + o)}
+        steps = sorted(active)[low:high]
+        self.workers, self.slots = cluster.workers, cluster.slots
+        self.capacity = math.inf if cluster.kv_capacity is None else cluster.kv_capacity
+        rows = {}
+        for i, (t, s, o) in enumerate(zip(start, inst.prompt.tolist(), inst.output.tolist(), strict=True)):
+            rows[i] = [s + k - t if t <= k < t + o else 0 for k in steps]
+        self.order = sorted((i for i in rows if any(rows[i])), key=lambda i: -sum(rows[i]))
+        self.rows = [rows[i] for i in self.order]
+        self.floor = [max(-(-sum(column) // self.workers), *column) for column in zip(*self.rows, strict=True)]
+        self.rng = np.random.default_rng(seed)
+        inner = [k for k in range(1, len(steps)) if self.rng.random() < 0.5]
+        self.edges = [0, *inner, len(steps)]
+        self.cut = [low + k for k in self.edges]
+
+    def merged(self, row):
+        return [sum(row[a:b]) for a, b in itertools.pairwise(self.edges)]
+
+    def placed(self, word):
+        tokens = [[0] * len(self.floor) for _ in range(self.workers)]
+        count = [[0] * len(self.floor) for _ in range(self.workers)]
+        for row, g in zip(self.rows, word, strict=False):
+            tokens[g] = [x + y for x, y in zip(tokens[g], row, strict=True)]
+            count[g] = [x + (y > 0) for x, y in zip(count[g], row, strict=True)]
+        full = max(map(max, count)) > self.slots or max(map(max, tokens)) > self.capacity
+        return tokens, full
+
+    def children(self, word):
+        return [[*word, g] for g in range(min(max(word, default=-1) + 2, self.workers))]
+
+    def optimum(self, word=()):
+        tokens, full = self.placed(word)
+        if full:
+            return math.inf
+        if len(word) == len(self.rows):
+            return sum(map(max, zip(*tokens, strict=True)))
+        return min(self.optimum(child) for child in self.children(word))
+
+    def leaves(self, claim, word=()):
+        """Leaves below a word, in depth-first order."""
+        word = list(word)
+        tokens, full = self.placed(word)
+        if full:
+            return [[word, "full"]]
+        if len(word) == len(self.rows):
+            assert sum(map(max, zip(*tokens, strict=True))) >= claim
+            return [[word, "placed"]]
+        placed = [self.merged(row) for row in tokens]
+        rest = [self.merged(row) for row in self.rows[len(word) :]]
+        floors = []
+        for s, known in enumerate(self.merged(self.floor)):
+            low = sorted(row[s] for row in placed)
+            u, v, *_ = [*sorted((row[s] for row in rest), reverse=True), 0, 0]
+            together, apart = low[0] + u + v, math.inf
+            if self.workers > 1:
+                apart = min(max(low[0] + u, low[1] + v), max(low[0] + v, low[1] + u))
+            floors.append(max(known, low[-1], min(together, apart)))
+        if sum(floors) >= claim:
+            return [[word, "step"]]
+        p = self.weights(placed, rest, floors)
+        q = [255 - sum(column) for column in zip(*p, strict=True)]
+        value = sum(x * f for x, f in zip(q, floors, strict=True))
+        value += sum(x * y for row, load in zip(p, placed, strict=True) for x, y in zip(row, load, strict=True))
+        value += sum(min(sum(x * y for x, y in zip(row, w, strict=True)) for row in p) for w in rest)
+        if value > 255 * (claim - 1):
+            return [[word, "lagrangian", base64.b64encode(bytes(itertools.chain(*p))).decode()]]
+        return [leaf for child in self.children(word) for leaf in self.leaves(claim, child)]
+
+    def weights(self, placed, rest, floors, rounds=40):
+        """Fictitious play: requests go where they are cheapest so far, weight to the largest load that they make."""
+        votes = [[1] * len(floors) for _ in range(self.workers + 1)]
+        for _ in range(rounds):
+            loads = [*[list(row) for row in placed], floors]
+            for w in rest:
+                g = min(range(self.workers), key=lambda g: sum(x * y for x, y in zip(votes[g], w, strict=True)))
+                loads[g] = [x + y for x, y in zip(loads[g], w, strict=True)]
+            for s, column in enumerate(zip(*loads, strict=True)):
+                votes[column.index(max(column))][s] += 1
+        return [[255 * x // (rounds + self.workers + 1) for x in row] for row in votes[: self.workers]]
+
+    def part(self, claim=None):
+        """A part of a certificate, and what it proves: the optimum, or a smaller claim."""
+        best = self.optimum()
+        claim = best if claim is None else min(claim, best)
+        text = "infeasible" if claim == math.inf else claim
+        return {"claim": text, "cut": self.cut, "order": self.order, "leaves": self.leaves(claim)}
+
+
+def axis_length(inst, start):
+    return len({k for t, o in zip(start, inst.output.tolist(), strict=True) for k in range(t, t + o)})
+
+
+def tree_certificate(inst, cluster, start, kind="tree", borders=None, seed=0):
+    """A tree for each pair of neighbouring borders (default: one for all steps)."""
+    borders = [0, axis_length(inst, start)] if borders is None else borders
+    parts = [Writer(inst, cluster, start, a, b, seed).part() for a, b in itertools.pairwise(borders)]
+    infeasible = any(part["claim"] == "infeasible" for part in parts)
+    claim = math.inf if infeasible else sum(part["claim"] for part in parts)
+    data = {"start": [int(t) for t in start], "raised": [], "parts": parts}
+    return new_certificate("placement", kind, inst, cluster, claim, data)
+
+
+def test_trees_windows_and_enumeration_prove_the_optimum():
+    kinds, above, below = set(), 0, 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        inst, cluster, start = random_case(rng, n=int(rng.integers(1, 8)), tokens=40)
+        best = best_placement(inst, cluster, start) if len(inst) < 7 else Writer(inst, cluster, start).optimum()
+        tree = tree_certificate(inst, cluster, start, seed=seed)
+        kinds |= {leaf[1] for part in tree["data"]["parts"] for leaf in part["leaves"]}
+        assert bro.verify(inst, cluster, tree) == tree["claim"] == best
+        assert type(bro.verify(inst, cluster, tree)) is int
+        K = axis_length(inst, start)
+        borders = sorted({0, K, *rng.integers(0, K, 2).tolist()})
+        windows = tree_certificate(inst, cluster, start, "window", borders, seed)
+        proved = bro.verify(inst, cluster, windows)
+        migration = bro.placement_bound(inst, cluster, start, method="migration")
+        assert migration.value <= proved == windows["claim"] <= best
+        above += migration.value < proved
+        below += proved < best
+        # Without one of the windows, its steps count with the bound of each step.
+        fewer = windows | {"claim": 0, "data": windows["data"] | {"raised": migration.certificate["data"]["raised"]}}
+        del fewer["data"]["parts"][0]
+        assert migration.value <= bro.verify(inst, cluster, fewer) <= proved
+        everything = new_certificate("placement", "enumeration", inst, cluster, best, {"start": start.tolist()})
+        assert bro.verify(inst, cluster, everything) == best
+    assert kinds == {"full", "placed", "step", "lagrangian"}
+    assert min(above, below) > 5
+
+
+def test_capacity_is_part_of_trees_and_enumeration():
+    seen = set()
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        inst, cluster, start = random_case(rng, n=int(rng.integers(2, 6)))
+        cluster = cluster.replace(kv_capacity=int((inst.prompt + inst.output).max() + rng.integers(0, 9)))
+        best = best_placement(inst, cluster, start)
+        for certificate in (
+            tree_certificate(inst, cluster, start, seed=seed),
+            new_certificate("placement", "enumeration", inst, cluster, best or math.inf, {"start": start.tolist()}),
+        ):
+            assert certificate["claim"] == (best or "infeasible")
+            assert bro.verify(inst, cluster, certificate) == (best or math.inf)
+        seen.add(best is None)
+    assert seen == {True, False}
+
+
+@pytest.fixture
+def by_hand():
+    """Part 1: steps 0 and 1. Request 0 has load 4, requests 1 and 2 have loads 2, 3. Part 2: request 3 has 5, 6.
+
+    0 and 1 | 2 costs 6 + 3 = 9, 0 | 1 and 2 costs 4 + 6 = 10, and 0, 1, 2 together do not fit two slots. Step by
+    step it would be 4 + 3. The word 0, 1 (stretches of one step): placed 4, 0 on worker 0 and 2, 3 on worker 1.
+    Request 2 makes the peaks at least 4 and 3. Weight 1 on worker 0 in the first step and on worker 1 in the
+    second: 4 + 3 + min(2 + 0, 0 + 3) = 9.
+    """
+    inst = Instance(release=[0, 0, 0, 2], prompt=[4, 2, 2, 5], output=[1, 2, 2, 2])
+    weights = base64.b64encode(bytes([255, 0, 0, 255])).decode()
+    leaves = [[[0, 0, 0], "full"], [[0, 0, 1], "placed"], [[0, 1], "lagrangian", weights]]
+    parts = [
+        {"claim": 9, "cut": [0, 1, 2], "order": [0, 1, 2], "leaves": leaves},
+        {"claim": 11, "cut": [2, 4], "order": [3], "leaves": [[[], "step"]]},
+    ]
+    data = {"start": [0, 0, 0, 2], "raised": [], "parts": parts}
+    return inst, Cluster(2, 2), data
+
+
+def test_a_tree_by_hand(by_hand):
+    inst, cluster, data = by_hand
+    for kind in ("tree", "window"):
+        assert bro.verify(inst, cluster, new_certificate("placement", kind, inst, cluster, 20, data)) == 20
+    assert bro.placement_bound(inst, cluster, data["start"], method="migration").value == 4 + 3 + 5 + 6
+    assert best_placement(inst, cluster, np.array(data["start"])) == 20
+    data["parts"][0]["leaves"][:2] = [[[0, 0], "step"]]  # 0 and 1 together: 6 + 3
+    assert bro.verify(inst, cluster, new_certificate("placement", "tree", inst, cluster, 20, data)) == 20
+    del data["parts"][0]
+    assert bro.verify(inst, cluster, new_certificate("placement", "tree", inst, cluster, 18, data)) == 18
+    # A stretch need not respect starts and ends: both steps at once. 0 and 1: 4 + 5 = 9 on a worker.
+    merged = {"claim": 9, "cut": [0, 2], "order": [1, 2, 0], "leaves": [[[0, 0], "step"], [[0, 1], "step"]]}
+    data["parts"].insert(0, merged)
+    assert bro.verify(inst, cluster, new_certificate("placement", "tree", inst, cluster, 20, data)) == 20
+
+
+def leaf(index, *content):
+    def change(c):
+        c["data"]["parts"][0]["leaves"][index] = list(content)
+
+    return change
+
+
+def weights(*values):
+    return leaf(2, [0, 1], "lagrangian", base64.b64encode(bytes(values)).decode())
+
+
+def leaves(function):
+    return lambda c: function(c["data"]["parts"][0]["leaves"])
+
+
+def part(index=0, **values):
+    return lambda c: c["data"]["parts"][index].update(values)
+
+
+def data(**values):
+    return lambda c: c["data"].update(values)
+
+
+def more(c, index, values):
+    """The claims of a part and of the whole certificate."""
+    c["data"]["parts"][index].update(values)
+    c["claim"] += 1
+
+
+TREE = {
+    "claim too high": lambda c: c.update(claim=21),
+    "claim infeasible": lambda c: c.update(claim="infeasible"),
+    "claim infinite": lambda c: c.update(claim=math.inf),
+    "claim of another word": lambda c: c.update(claim="optimal"),
+    "another kind": lambda c: c.update(kind="enumeration"),
+    "kind migration": lambda c: c.update(kind="migration"),
+    "another problem": lambda c: c.update(problem="schedule"),
+    "another instance": lambda c: c.update(instance=c["cluster"]),
+    "another cluster": lambda c: c.update(cluster=c["instance"]),
+    "newer schema": lambda c: c.update(version=2),
+    "part claims too much": lambda c: more(c, 0, {"claim": 10}),
+    "part of one leaf claims too much": lambda c: more(c, 1, {"claim": 12}),
+    "part claim a float": part(claim=9.0),
+    "part claim a bool": part(claim=True),
+    "part claim negative": part(claim=-1),
+    "part claim infeasible": part(claim="infeasible"),
+    "part claim huge": part(claim=10**5000),
+    "part claim null": part(claim=None),
+    "part with an unknown field": part(note=1),
+    "part without leaves": lambda c: c["data"]["parts"][0].pop("leaves"),
+    "part a list": data(parts=[[]]),
+    "parts an object": data(parts={}),
+    "parts missing": lambda c: c["data"].pop("parts"),
+    "parts overlap": part(1, cut=[1, 4]),
+    "parts in another order": lambda c: c["data"]["parts"].reverse(),
+    "part twice": lambda c: c["data"]["parts"].append(c["data"]["parts"][1]),
+    "part left out": lambda c: c["data"]["parts"].pop(0),
+    "cut of one position": part(cut=[0]),
+    "cut empty": part(cut=[]),
+    "cut descending": part(cut=[2, 1, 0]),
+    "cut with a position twice": part(cut=[0, 1, 1, 2]),
+    "cut beyond the steps": part(1, cut=[2, 5]),
+    "cut negative": part(cut=[-1, 1, 2]),
+    "cut a float": part(cut=[0, 1.0, 2]),
+    "cut a bool": part(cut=[False, 1, 2]),
+    "cut too short": part(cut=[0, 1]),
+    "cut inside a request": part(cut=[0, 2]),
+    "order without a request": part(order=[0, 1]),
+    "order with a request twice": part(order=[0, 1, 1]),
+    "order with a request of another part": part(order=[0, 1, 2, 3]),
+    "order with another request": part(order=[0, 1, 3]),
+    "order with no request": part(order=[0, 1, 4]),
+    "order another one": part(order=[2, 1, 0]),
+    "order with a negative request": part(order=[0, 1, -1]),
+    "order with a float": part(order=[0, 1, 2.0]),
+    "order with a bool": part(order=[0, True, 2]),
+    "order null": part(order=None),
+    "first leaf missing": leaves(lambda x: x.pop(0)),
+    "middle leaf missing": leaves(lambda x: x.pop(1)),
+    "last leaf missing": leaves(lambda x: x.pop()),
+    "no leaves": leaves(lambda x: x.clear()),
+    "leaf twice": leaves(lambda x: x.insert(1, x[1])),
+    "last leaf twice": leaves(lambda x: x.append(x[-1])),
+    "leaves in another order": leaves(lambda x: x.reverse()),
+    "two leaves exchanged": leaves(lambda x: x.insert(0, x.pop(1))),
+    "leaf below a leaf": leaves(lambda x: x.append([[0, 1, 0], "placed"])),
+    "leaf above a leaf": leaves(lambda x: x.append([[], "step"])),
+    "worker without one before it": leaf(0, [1, 0, 0], "full"),
+    "leaf of such a worker beside the others": leaves(lambda x: x.append([[1], "step"])),
+    "worker that does not exist": leaf(2, [0, 2], "step"),
+    "worker negative": leaf(2, [0, -1], "step"),
+    "worker a float": leaf(2, [0, 1.0], "step"),
+    "worker a bool": leaf(2, [0, True], "step"),
+    "worker huge": leaf(2, [0, 10**5000], "step"),
+    "word too long": leaf(0, [0, 0, 0, 0], "full"),
+    "word a string": leaf(0, "000", "full"),
+    "word null": leaf(0, None, "full"),
+    "leaf empty": leaf(0),
+    "leaf of a word alone": leaf(0, [0, 0, 0]),
+    "leaf of four entries": leaf(2, [0, 1], "lagrangian", "/wAA/w==", "/wAA/w=="),
+    "leaf a string": leaves(lambda x: x.__setitem__(0, "full")),
+    "leaf null": leaves(lambda x: x.__setitem__(0, None)),
+    "leaves a string": part(leaves="full"),
+    "kind unknown": leaf(0, [0, 0, 0], "magic"),
+    "kind a list": leaf(0, [0, 0, 0], ["full"]),
+    "kind null": leaf(0, [0, 0, 0], None),
+    "not full": leaf(1, [0, 0, 1], "full"),
+    "full with weights": leaf(0, [0, 0, 0], "full", "/wAA/w=="),
+    "placed a prefix": leaf(2, [0, 1], "placed"),
+    "step too weak": leaf(2, [0, 1], "step"),
+    "root closed by step": leaves(lambda x: x.__setitem__(slice(None), [[[], "step"]])),
+    "weights missing": leaf(2, [0, 1], "lagrangian"),
+    "weights null": leaf(2, [0, 1], "lagrangian", None),
+    "weights a list": leaf(2, [0, 1], "lagrangian", [255, 0, 0, 255]),
+    "weights no base64": leaf(2, [0, 1], "lagrangian", "/wAA*w=="),
+    "weights with a space": leaf(2, [0, 1], "lagrangian", "/wAA/w== "),
+    "weights without padding": leaf(2, [0, 1], "lagrangian", "/wAA/w"),
+    "weights of other letters": leaf(2, [0, 1], "lagrangian", "é" * 8),
+    "weights too short": weights(255, 0, 0),
+    "weights too long": weights(255, 0, 0, 255, 0),
+    "weights empty": weights(),
+    "weights above their sum": weights(255, 0, 1, 255),
+    "weights all 255": weights(255, 255, 255, 255),
+    "weights exchanged": weights(0, 255, 255, 0),
+    "weights zero": weights(0, 0, 0, 0),
+    "weights too weak": weights(100, 0, 0, 255),
+    "raised too high": data(raised=[[0, 5]]),
+    "raised a step twice": data(raised=[[0, 4], [0, 4]]),
+    "raised an idle step": data(raised=[[7, 1]]),
+    "raised missing": lambda c: c["data"].pop("raised"),
+    "raised null": data(raised=None),
+    "start before release": data(start=[0, 0, 0, 1]),
+    "start later": data(start=[0, 0, 0, 3]),
+    "start too short": data(start=[0, 0, 0]),
+    "start on the step before": data(start=[1, 0, 0, 2]),
+    "data a list": lambda c: c.update(data=[]),
+}
+
+
+@pytest.mark.parametrize("change", TREE.values(), ids=TREE.keys())
+def test_tampered_trees_are_refused(by_hand, tmp_path, change):
+    inst, cluster, content = by_hand
+    certificate = new_certificate("placement", "tree", inst, cluster, 20, content)
+    assert bro.verify(inst, cluster, certificate) == 20
+    change(certificate)
+    if change is TREE["start later"]:  # the same loads one step later: still a proof
+        assert bro.verify(inst, cluster, certificate) == 20
+        return
+    with pytest.raises(CertificateError) as error:
+        bro.verify(inst, cluster, certificate)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+def test_no_mutation_of_a_tree_proves_more_than_the_optimum():
+    """Some mutations prove less, or the same in another way; none proves more than enumeration finds."""
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
+    outcomes = {"refused": 0, "accepted": 0}
+
+    def mutate(value, rng):
+        """A copy with one entry changed, removed, doubled or exchanged with another, somewhere inside."""
+        if isinstance(value, dict):
+            key = rng.choice(sorted(value))
+            return value | {key: mutate(value[key], rng)}
+        if isinstance(value, list) and value:
+            j, other = rng.integers(len(value), size=2)
+            what = rng.integers(8)
+            if what == 0:
+                return value[:j] + value[j + 1 :]
+            if what == 1:
+                return [*value[:j], value[j], *value[j:]]
+            if what == 2:
+                swapped = list(value)
+                swapped[j], swapped[other] = value[other], value[j]
+                return swapped
+            return [*value[:j], mutate(value[j], rng), *value[j + 1 :]]
+        if isinstance(value, str):
+            if value in ("full", "placed", "step", "lagrangian"):
+                return str(rng.choice(["full", "placed", "step"]))
+            j = rng.integers(len(value)) if value else 0
+            return value[:j] + str(rng.choice(list(letters))) + value[j + 1 :]
+        if isinstance(value, int):
+            return value + int(rng.choice([-1, 1, 2]))
+        return value
+
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        inst, cluster, start = random_case(rng, n=int(rng.integers(3, 7)), tokens=40)
+        if seed % 3 == 0:
+            cluster = cluster.replace(kv_capacity=int((inst.prompt + inst.output).max() + rng.integers(20)))
+        best = best_placement(inst, cluster, start)
+        certificate = tree_certificate(inst, cluster, start, seed=seed) | {"claim": 0}
+        for _ in range(250):
+            mutated = certificate
+            for _ in range(rng.integers(1, 4)):
+                mutated = mutated | {"data": mutate(mutated["data"], rng)}
+            if mutated["data"].get("start") != certificate["data"]["start"]:
+                continue  # another problem
+            try:
+                proved = bro.verify(inst, cluster, mutated)
+            except CertificateError:
+                outcomes["refused"] += 1
+            else:
+                outcomes["accepted"] += 1
+                assert best is None or proved <= best
+    assert min(outcomes.values()) > 100, outcomes
+
+
+def test_a_large_tree_is_replayed_in_one_walk():
+    """Two workers that are never full, and a claim that only complete placements reach: 2**11 leaves."""
+    inst = Instance([0] * 12, [2**j for j in range(12)], [1] * 12)
+    claim = 2**11 + 2**10  # no more than: the two largest apart, and all the others beside either
+    cluster = Cluster(2, 12)
+    words = [[0, *map(int, f"{k:011b}")] for k in range(2**11)]
+    part = {"claim": 2**11, "cut": [0, 1], "order": list(range(12)), "leaves": [[w, "placed"] for w in words]}
+    content = {"start": [0] * 12, "raised": [], "parts": [part]}
+    certificate = new_certificate("placement", "tree", inst, cluster, 2**11, content)
+    assert bro.verify(inst, cluster, certificate) == 2**11
+    part["claim"] = claim
+    with pytest.raises(CertificateError, match="placed does not close it"):
+        bro.verify(inst, cluster, certificate)
+
+
+def test_trees_and_enumerations_are_limited(by_hand, monkeypatch):
+    inst, cluster, content = by_hand
+    certificate = new_certificate("placement", "tree", inst, cluster, 20, content)
+    everything = new_certificate("placement", "enumeration", inst, cluster, 20, {"start": content["start"]})
+    for name, value, bad, message in (
+        ("_MAX_TABLE", 9, certificate, "too much to be replayed"),
+        ("_MAX_TOTAL", 20, certificate, "too much to be replayed"),
+        ("_MAX_WORK", 30_000, certificate, "too large to be replayed"),
+        ("_MAX_PREFIXES", 3, everything, "more than 3 prefixes"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"balanceroute_opt.certificates._tree.{name}", value)
+            with pytest.raises(CertificateError, match=message):
+                bro.verify(inst, cluster, bad)
+    assert bro.verify(inst, cluster, everything) == 20
+
+
+# Proofs that there is no solution
+
+
+@pytest.fixture
+def overfull():
+    """Three requests of four steps on two slots, and at most one step of waiting: each runs in steps 1, 2 and 3."""
+    inst = Instance(release=[0, 0, 0, 9], prompt=[1, 1, 1, 1], output=[4, 4, 4, 1])
+    return inst, Cluster(1, 2)
+
+
+def no_placement(inst, cluster, step=3, **values):
+    content = {"start": inst.release.tolist(), "step": step} | values
+    return new_certificate("placement", "infeasible", inst, cluster, math.inf, content)
+
+
+def no_schedule(inst, cluster, **values):
+    content = {"max_wait": 1, "latest": None, "requests": [0, 1, 2], "steps": [[1, 4]]} | values
+    return new_certificate("schedule", "infeasible", inst, cluster, math.inf, content)
+
+
+def test_infeasible_by_hand(overfull):
+    inst, cluster = overfull
+    certificate = no_placement(inst, cluster)
+    assert certificate["claim"] == "infeasible"
+    assert bro.verify(inst, cluster, certificate) == math.inf
+    # 3 requests take all of steps 1 .. 3: 9 > 2 * 3. Of 0 .. 4 each takes 4: 12 > 2 * 5.
+    for values in (
+        {},
+        {"steps": [[0, 5]]},
+        {"requests": [0, 1, 2, 3]},
+        {"steps": [[1, 2], [3, 4]]},
+        {"max_wait": None, "latest": [1, 0, 1, 9]},
+    ):
+        assert bro.verify(inst, cluster, no_schedule(inst, cluster, **values)) == math.inf
+    # Loads of 3 * (1 + k - 0) in step k, and room for 2 * 5 on two workers: too much in step 3.
+    wide = Cluster(2, 2, kv_capacity=5)
+    assert bro.verify(inst, wide, no_placement(inst, wide, 3)) == math.inf
+    with pytest.raises(CertificateError, match="step 2 has 3 active requests on 4 slots"):
+        bro.verify(inst, wide, no_placement(inst, wide, 2))
+    with pytest.raises(CertificateError, match="claim must be"):
+        new_certificate("placement", "fluid", inst, cluster, 1.5, {})
+
+
+INFEASIBLE = {
+    "step with room": lambda f: no_placement(*f, step=4),
+    "step idle": lambda f: no_placement(*f, step=100),
+    "step negative": lambda f: no_placement(*f, step=-1),
+    "step a float": lambda f: no_placement(*f, step=3.0),
+    "step a bool": lambda f: no_placement(*f, step=True),
+    "step huge": lambda f: no_placement(*f, step=10**5000),
+    "step missing": lambda f: no_placement(*f) | {"data": {"start": [0, 0, 0, 9]}},
+    "start before release": lambda f: no_placement(*f, start=[0, 0, 0, 8]),
+    "start later": lambda f: no_placement(*f, start=[0, 0, 4, 9]),
+    "placement of another cluster": lambda f: no_placement(f[0], f[1].replace(slots=1)),
+    "schedule as placement": lambda f: no_schedule(*f) | {"problem": "placement"},
+    "placement as schedule": lambda f: no_placement(*f) | {"problem": "schedule"},
+    "wait longer": lambda f: no_schedule(*f, max_wait=2),
+    "no windows": lambda f: no_schedule(*f, max_wait=None),
+    "wait negative": lambda f: no_schedule(*f, max_wait=-1),
+    "wait a float": lambda f: no_schedule(*f, max_wait=1.0),
+    "latest later": lambda f: no_schedule(*f, max_wait=None, latest=[2, 2, 2, 9]),
+    "latest before release": lambda f: no_schedule(*f, latest=[0, 0, 0, 8]),
+    "latest too short": lambda f: no_schedule(*f, latest=[0, 0, 0]),
+    "a request less": lambda f: no_schedule(*f, requests=[0, 1]),
+    "no requests": lambda f: no_schedule(*f, requests=[]),
+    "a request twice": lambda f: no_schedule(*f, requests=[0, 1, 1, 1]),
+    "another request": lambda f: no_schedule(*f, requests=[0, 1, 3]),
+    "a request that does not exist": lambda f: no_schedule(*f, requests=[0, 1, 4]),
+    "a request negative": lambda f: no_schedule(*f, requests=[0, 1, -2]),
+    "a request a bool": lambda f: no_schedule(*f, requests=[0, True, 2]),
+    "requests null": lambda f: no_schedule(*f, requests=None),
+    "too many steps": lambda f: no_schedule(*f, steps=[[0, 6]]),
+    "steps where nobody runs": lambda f: no_schedule(*f, steps=[[100, 200]]),
+    "no steps": lambda f: no_schedule(*f, steps=[]),
+    "steps empty": lambda f: no_schedule(*f, steps=[[2, 2]]),
+    "steps backwards": lambda f: no_schedule(*f, steps=[[4, 1]]),
+    "steps negative": lambda f: no_schedule(*f, steps=[[-1, 4]]),
+    "steps a float": lambda f: no_schedule(*f, steps=[[1, 4.0]]),
+    "steps of three numbers": lambda f: no_schedule(*f, steps=[[1, 4, 5]]),
+    "steps twice": lambda f: no_schedule(*f, steps=[[1, 4], [1, 4]]),
+    "steps huge": lambda f: no_schedule(*f, steps=[[0, 10**5000]]),
+    "steps no ranges": lambda f: no_schedule(*f, steps=[1, 2, 3]),
+    "fluid claims it": lambda f: (
+        bro.schedule_bound(*f, max_wait=9, method="fluid").certificate | {"claim": "infeasible"}
+    ),
+    "item claims it": lambda f: (
+        bro.placement_bound(f[0], f[1], [0, 0, 4, 9], "item").certificate | {"claim": "infeasible"}
+    ),
+    "claim infinite": lambda f: no_schedule(*f) | {"claim": math.inf},
+    "claim Infinity": lambda f: no_schedule(*f) | {"claim": "Infinity"},
+}
+
+
+@pytest.mark.parametrize("make", INFEASIBLE.values(), ids=INFEASIBLE.keys())
+def test_tampered_proofs_of_infeasibility_are_refused(overfull, make):
+    with pytest.raises(CertificateError) as error:
+        bro.verify(*overfull, make(overfull))
+    assert len(str(error.value)) < 400
+
+
+def test_whatever_is_proved_infeasible_has_no_schedule():
+    proofs = 0
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        n, wait = int(rng.integers(2, 5)), int(rng.integers(0, 3))
+        inst = Instance(rng.integers(0, 3, n), [1] * n, rng.integers(1, 4, n))
+        cluster = Cluster(1, int(rng.integers(1, 3)))
+        border = np.sort(rng.choice(9, 4, replace=False)).tolist()
+        ranges = [border[:2], border[2:]] if seed % 2 else [border[1:3]]
+        try:
+            bro.verify(inst, cluster, no_schedule(inst, cluster, max_wait=wait, requests=list(range(n)), steps=ranges))
+        except CertificateError:
+            continue
+        proofs += 1
+        assert best_schedule(inst, cluster, inst.release + wait) is None
+        # The claim of a tighter window follows from it.
+        tight = no_schedule(inst, cluster, max_wait=0, requests=list(range(n)), steps=ranges)
+        assert bro.verify(inst, cluster, tight) == math.inf
+    assert proofs >= 15
+
+
+def test_looks_for_infeasibility_are_limited(overfull, monkeypatch):
+    monkeypatch.setattr("balanceroute_opt.certificates._schedule._MAX_LOOKS", 10)
+    with pytest.raises(CertificateError, match="more than 10 pairs"):
+        bro.verify(*overfull, no_schedule(*overfull))
+
+
 def hair_above(claim):
     numerator, denominator = (int(x) * 10**40 for x in claim.split("/"))
     return f"{numerator + 1}/{denominator}"
@@ -449,3 +1016,103 @@ def test_verifier_is_small_and_imports_no_solver():
         "'balanceroute_opt.oracles') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_a_billion_brackets(case, tmp_path):
+    """Read as a stream: refused at the first of a thousand members of a million brackets."""
+    path = tmp_path / "c.json.gz"
+    path.write_bytes(gzip.compress(b"[" * 10**6) * 1000)
+    with pytest.raises(CertificateError, match="nested deeper than 32"):
+        bro.verify(*case[:2], path)
+
+
+BLOCKED = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"ortools", "highspy", "cvxpy", "numba", "scipy", "networkx", "sklearn"}:
+            raise ImportError(f"{name} is blocked here")
+sys.meta_path.insert(0, Refuse())
+"""
+
+
+def test_verify_and_check_need_no_solver(by_hand, overfull, tmp_path):
+    """In an environment without solvers and numba, for every kind."""
+    inst, cluster, content = by_hand
+    start, narrow = content["start"], overfull[1]
+    proofs = {
+        "tree": (inst, cluster, new_certificate("placement", "tree", inst, cluster, 20, content)),
+        "window": (inst, cluster, new_certificate("placement", "window", inst, cluster, 20, content)),
+        "enumeration": (
+            inst,
+            cluster,
+            new_certificate("placement", "enumeration", inst, cluster, 20, {"start": start}),
+        ),
+        "no placement": (overfull[0], narrow, no_placement(*overfull)),
+        "no schedule": (overfull[0], narrow, no_schedule(*overfull)),
+    }
+    for method in PLACEMENT:
+        proofs[method] = (inst, cluster, bro.placement_bound(inst, cluster, start, method).certificate)
+    for method in SCHEDULE:
+        certificate = bro.schedule_bound(inst, cluster, method, latest=start).certificate
+        proofs[f"schedule {method}"] = (inst, cluster, certificate)
+    assert {(c["problem"], c["kind"]) for _, _, c in proofs.values()} == set(entrance._PROOFS)
+    for name, (one, on, certificate) in proofs.items():
+        bro.write_instance(one, tmp_path / f"{name}.problem.json", cluster=on)
+        bro.write_certificate(certificate, tmp_path / f"{name}.json")
+    # 0 and 1 | 2: 6 + 3, then 5 + 6: optimal.
+    bro.write_schedule(bro.Schedule(start, [0, 0, 1, 0]), tmp_path / "s.json", inst)
+    (tmp_path / "sitecustomize.py").write_text(BLOCKED)
+    code = """
+import sys
+from balanceroute_opt.cli import main
+for name in sys.argv[1:]:
+    schedule = [] if name.startswith("no ") else ["--schedule", "s.json"]
+    if main(["check", name + ".problem.json", *schedule, "--certificate", name + ".json"]):
+        sys.exit(name)
+"""
+    paths = [str(tmp_path), *sys.path]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)}
+    blocked = subprocess.run(
+        [sys.executable, "-c", "import numba"], capture_output=True, text=True, env=environment, cwd=tmp_path
+    )
+    assert "is blocked here" in blocked.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", code, *proofs], capture_output=True, text=True, env=environment, cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    for name, sentence in (
+        ("tree", "(placement, tree): no placement of the requests at its admission steps has a peak_sum below 20"),
+        ("window", "(placement, window): no placement of the requests at its admission steps has a peak_sum below 20"),
+        ("enumeration", "has a peak_sum below 20, so that the schedule is optimal (certified)."),
+        (
+            "no placement",
+            "(placement, infeasible): No placement of the requests exists at its admission steps (certified).",
+        ),
+        ("no schedule", "(schedule, infeasible): No schedule keeps these start windows (certified)."),
+    ):
+        assert any(f"Certificate {name}.json" in line and sentence in line for line in done.stdout.splitlines())
+
+
+def test_check_tells_optimal_schedules_of_both_problems(tmp_path, capsys):
+    from balanceroute_opt.cli import main
+
+    # One request: 2 steps of 1 s, loads 3 and 4 at 0.5 s a token.
+    inst, cluster = Instance([0], [3], [2]), Cluster(2, 2, step_time=StepTime(1.0, 0.5, 0.25))
+    problem, schedule, proof = (str(tmp_path / name) for name in ("p.json", "s.json", "c.json"))
+    bro.write_instance(inst, problem, cluster=cluster)
+    bro.write_schedule(bro.Schedule([0], [1]), schedule, inst)
+    for bound in (bro.schedule_bound(inst, cluster, max_wait=3), bro.placement_bound(inst, cluster, [0])):
+        bro.write_certificate(bound.certificate, proof, force=True)
+        assert main(["check", problem, "--schedule", schedule, "--certificate", proof]) == 0
+        assert "so that the schedule is optimal (certified)." in capsys.readouterr().out
+        assert main(["check", problem, "--schedule", schedule, "--certificate", proof, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)["certificates"][0]
+        assert (found["optimal"], found["above"], found["infeasible"]) == (True, 0.0, False)
+    narrow = cluster.replace(workers=1, slots=1)
+    many = Instance([0, 0], [3, 3], [2, 2])
+    bro.write_instance(many, problem, cluster=narrow, force=True)
+    bro.write_certificate(no_schedule(many, narrow, requests=[0, 1], steps=[[1, 2]]), proof, force=True)
+    assert main(["check", problem, "--certificate", proof, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["certificates"][0]
+    assert (found["optimal"], found["proved"], found["infeasible"]) == (None, None, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,33 +151,56 @@ def _verify(
     inst: Instance, cluster: Cluster, sched: Schedule | None, cost: int | None, name: str, say: Any
 ) -> dict[str, Any]:
     """Verify one certificate and say what it proves."""
-    from .. import decode_time, read_certificate, verify
+    from .. import read_certificate, verify
 
     certificate = read_certificate(name)
     proved = verify(inst, cluster, certificate)
     problem, kind = certificate["problem"], certificate["kind"]
-    answer = {"file": name, "problem": problem, "kind": kind, "proved": proved, "above": None}
+    infeasible = proved == math.inf
+    answer: dict[str, Any] = {"file": name, "problem": problem, "kind": kind, "proved": proved}
+    answer |= {"infeasible": infeasible, "above": None, "optimal": None}
     label = f"Certificate {Path(name).name} ({problem}, {kind})"
+    mine: int | Fraction | None
     if problem == "placement":
         what = f"no placement of the requests at its admission steps has a peak_sum below {proved:,}"
-        mine = cost
+        impossible = "No placement of the requests exists at its admission steps"
+        mine, certified = cost, Fraction(0 if infeasible else proved)
         if sched is not None and certificate["data"]["start"] != sched.start.tolist():
             mine, what = None, what + "; these are other admission steps than the schedule's"
     else:
         what = f"no schedule in its start windows has a decode time below {proved:,.6g} s"
-        mine = None
+        impossible = "No schedule keeps these start windows"
+        # Proved exactly; `proved` is rounded down.
+        mine, certified = None, Fraction(0 if infeasible else certificate["claim"])
         if sched is not None:
             latest = _latest(inst, certificate["data"])
             if latest is None or (sched.start <= latest).all():
-                mine = decode_time(inst, cluster, sched)
+                mine = _exact_time(inst, cluster, sched)
             else:
                 what += "; the schedule breaks these windows"
+    if infeasible:
+        say(f"{label}: {impossible} (certified).")
+        return answer
     if mine is not None and proved > 0:
-        above = mine / proved - 1
-        answer["above"] = above
-        what += f", so that the schedule is at most {math.ceil(above * 1e4) / 100:.2f} % above the optimum"
+        answer["optimal"] = optimal = mine <= certified
+        answer["above"] = above = 0.0 if optimal else float(mine / Fraction(proved) - 1)
+        how = "optimal" if optimal else f"at most {math.ceil(above * 1e4) / 100:.2f} % above the optimum"
+        what += f", so that the schedule is {how}"
     say(f"{label}: {what} (certified).")
     return answer
+
+
+def _exact_time(inst: Instance, cluster: Cluster, sched: Schedule) -> Fraction:
+    """The decode time in exact arithmetic: seconds."""
+    from .. import peak_loads
+
+    peaks, times = peak_loads(inst, cluster, sched), cluster.step_time
+    mean = Fraction(inst.total_work, cluster.workers)
+    return (
+        len(peaks) * Fraction(times.fixed)
+        + int(peaks.sum()) * Fraction(times.per_token)
+        + mean * Fraction(times.per_mean_token)
+    )
 
 
 def _latest(inst: Instance, data: dict[str, Any]) -> Any:
