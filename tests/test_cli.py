@@ -361,7 +361,7 @@ def test_check_of_schedule_bounds_respects_their_windows(run, tmp_path):
     bro.write_instance(inst, problem, cluster=cluster)
     bro.write_schedule(bro.Schedule([0, 0, 2], [0, 0, 0]), schedule, inst)
     for wait, sentence in (
-        (2, "% above the optimum (certified)"),
+        (2, "so that the schedule is optimal (certified)"),
         (1, "the schedule breaks these windows (certified)"),
     ):
         argv = ("bound", problem, "--problem", "schedule", "--max-wait", wait, "--certificate", proof, "--force")
