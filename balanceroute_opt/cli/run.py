@@ -50,6 +50,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("-o", "--output", required=True, metavar="TABLE", help="table to write, .parquet or .csv")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes; -1: one per core (default 1)")
     parser.add_argument("--backend", metavar="NAME", help="of joblib: loky, threading, dask or ray (default loky)")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask scheduler or Ray head, for these backends")
     parser.add_argument(
         "--force", action="store_true", help="compute all rows again, and replace a table that no study wrote"
     )
@@ -65,7 +66,15 @@ def _run(args: argparse.Namespace) -> int:
     # A table beside its rows was written from them, and loses nothing when it is written again.
     require_table_name(args.output, force=args.force or os.path.isdir(store))
     with progress("runs") as show:
-        table = run_study(study, store, jobs=args.jobs, backend=args.backend, force=args.force, progress=show)
+        table = run_study(
+            study,
+            store,
+            jobs=args.jobs,
+            backend=args.backend,
+            scheduler=args.scheduler,
+            force=args.force,
+            progress=show,
+        )
     write_table(table, args.output, force=True)
     if args.json:
         from ..experiments.summaries import paired, summary

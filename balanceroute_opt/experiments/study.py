@@ -36,6 +36,7 @@ from ..simulator import simulate
 from ..steptime import StepTime
 from ..traces import read_trace
 from .comparison import check_bounds
+from .engine import compute, require_jobs
 from .specs import nearest, parse_option, router_from
 from .store import RowStore
 from .workload import prepare
@@ -328,6 +329,7 @@ def run_study(
     *,
     jobs: int = 1,
     backend: str | None = None,
+    scheduler: str | None = None,
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> pl.DataFrame:
@@ -346,6 +348,8 @@ def run_study(
     backend : str, optional
         Of joblib: ``loky``, ``threading``, or ``dask`` and ``ray`` where these are installed and running; None is what
         ``joblib.parallel_config`` says.
+    scheduler : str, optional
+        Address of a Dask scheduler or Ray head for these backends.
     force : bool
         Forget the rows of the store first.
     progress : callable, optional
@@ -368,19 +372,18 @@ def run_study(
     CertificateError
         If a bound is not reproduced.
     """
-    if isinstance(jobs, bool) or not isinstance(jobs, int) or not (jobs >= 1 or jobs == -1):
-        raise InputError(f"jobs must be >= 1, or -1 for one per core, got {jobs!r}")
+    require_jobs(jobs)
     tasks = study.tasks()
     if store is None:
         rows: dict[str, dict[str, Any]] = {}
-        _compute(tasks, rows, rows.__setitem__, jobs, backend, progress)
+        _compute(tasks, rows, rows.__setitem__, jobs, backend, scheduler, progress)
     else:
         kept = RowStore(store)
         with kept.lock():
             if force:
                 kept.clear()
             rows = {task.key: row for task in tasks if (row := kept.get(task.key)) is not None}
-            _compute(tasks, rows, kept.put, jobs, backend, progress)
+            _compute(tasks, rows, kept.put, jobs, backend, scheduler, progress)
     return _frame([rows[task.key] for task in tasks], study.bounds)
 
 
@@ -413,42 +416,28 @@ def _compute(
     keep: Callable[[str, dict[str, Any]], None],
     jobs: int,
     backend: str | None,
+    scheduler: str | None,
     progress: Callable[[int, int], None] | None,
 ) -> None:
     """Add the missing rows, each to the store before it counts as finished."""
-    import joblib
-
-    missing = {task.key: task for task in tasks if task.key not in rows}
-    done, total = len(tasks) - len(missing), len(tasks)
+    missing = {task.key: (task,) for task in tasks if task.key not in rows}
+    before, total = len(tasks) - len(missing), len(tasks)
     if progress is not None:
-        progress(done, total)
-    if not missing:
-        return
-    if backend == "ray":
-        try:
-            from ray.util.joblib import register_ray
-        except ImportError:
-            raise InputError("backend ray needs the package ray") from None
-        register_ray()
-    try:
-        # One run per message: a batch would hold finished rows back.
-        parallel = joblib.Parallel(n_jobs=jobs, backend=backend, return_as="generator_unordered", batch_size=1)
-        results = parallel(joblib.delayed(_run)(key, task) for key, task in missing.items())
-    except (ValueError, ImportError) as exc:
-        raise InputError(f"backend {backend!r} cannot be used: {' '.join(str(exc).split())}") from None
-    for key, row in results:
+        progress(before, total)
+
+    def kept(key: str, row: dict[str, Any]) -> None:
         keep(key, row)
         rows[key] = row
-        done += 1
-        if progress is not None:
-            progress(done, total)
+
+    shown = None if progress is None else lambda done: progress(before + done, total)
+    compute(_run, missing, kept, jobs, backend, scheduler, shown)
 
 
-def _run(key: str, task: Task) -> tuple[str, dict[str, Any]]:
+def _run(task: Task) -> dict[str, Any]:
     """The row of one run."""
     data = task.data
     try:
-        return key, _row(data, task.path)
+        return _row(data, task.path)
     except BalanceRouteError as exc:
         run = f"{data['workload']['name']}, {data['cluster']['workers']} workers, {data['router']}, seed {data['seed']}"
         raise type(exc)(f"run ({run}): {exc}") from None
