@@ -19,7 +19,7 @@ from .format import LAST_STEP, fields, integer, integers, show, table
 
 PER_STEP = ("fluid", "item", "pigeonhole", "migration")
 _MAX_NODES = 5 * 10**6  # of all searches of one certificate
-_MAX_ITEMS = 256  # of one search: the depth of its recursion
+_MAX_ITEMS = 256  # of one search
 
 
 def starts(inst: Instance, value: Any, where: str = "data.start") -> list[int]:
@@ -113,42 +113,35 @@ def peaks(inst: Instance, cluster: Cluster, start: list[int], kind: str, *raised
 def _fits(loads: list[int], workers: int, slots: int, limit: int, nodes: list[int]) -> bool:
     """Whether the loads (descending) can be placed with no worker above `limit`, by trying everything.
 
-    One worker holds the largest load, and some set of smaller ones with it. The set must leave no more
-    room than all workers have to spare; and if a further load still fits, moving it there does no harm,
-    so only sets into which none fits need a look.
+    One worker holds the largest load, and some set of smaller ones with it. The set must weigh so much that the
+    others can hold the rest; and if a further load still fits, moving it there does no harm, so only sets into
+    which none fits need a look.
     """
-    if not loads:
-        return True
-    spare = workers * limit - sum(loads)
-    elsewhere = (workers - 1) * slots  # slots of the other workers
-    if spare < 0 or len(loads) > elsewhere + slots:
-        return False
-    n, prefix = len(loads), [0, *accumulate(loads)]
-
-    def extend(chosen: list[int], total: int) -> bool:
+    stack = [(loads, [0, *accumulate(loads)], workers, [0], loads[0])]  # with sums of the first loads; the set, its sum
+    while stack:
+        loads, prefix, workers, chosen, total = stack.pop()
+        n, room, elsewhere = len(loads), slots - len(chosen), (workers - 1) * slots
+        least = prefix[-1] - (workers - 1) * limit
+        if total > limit or least > limit or n > elsewhere + slots:
+            continue
         nodes[0] -= 1
         if nodes[0] < 0:
             raise CertificateError(f"the searches need more than {_MAX_NODES} nodes")
-        room = slots - len(chosen)
         before = 0
-        if room:
-            for j in range(chosen[-1] + 1, n):
-                # Even the largest ones left leave too much room, or too many loads were passed over.
-                if total + prefix[min(j + room, n)] - prefix[j] < limit - spare or j - len(chosen) > elsewhere:
-                    break
-                if total + loads[j] > limit or loads[j] == before:
-                    continue
-                if extend([*chosen, j], total + loads[j]):
-                    return True
+        for j in range(chosen[-1] + 1, n if room else 0):
+            # Even the largest ones left weigh too little, or too many loads were passed over.
+            if total + prefix[min(j + room, n)] - prefix[j] < least or j - len(chosen) > elsewhere:
+                break
+            if total + loads[j] <= limit and loads[j] != before:
                 before = loads[j]
-        if total < limit - spare:
-            return False
-        rest = [load for j, load in enumerate(loads) if j not in chosen]
-        if room and rest and total + rest[-1] <= limit:
-            return False
-        return _fits(rest, workers - 1, slots, limit, nodes)
-
-    return loads[0] <= limit and extend([0], loads[0])
+                stack.append((loads, prefix, workers, [*chosen, j], total + before))
+        if total >= least:
+            rest = [load for j, load in enumerate(loads) if j not in chosen]
+            if not rest:
+                return True
+            if not room or total + rest[-1] > limit:
+                stack.append((rest, [0, *accumulate(rest)], workers - 1, [0], rest[0]))
+    return False
 
 
 def infeasible(inst: Instance, cluster: Cluster, data: Any) -> float:
