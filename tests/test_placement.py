@@ -378,3 +378,13 @@ def test_a_solver_that_is_not_installed(monkeypatch, solver, module):
     inst, cluster = bro.Instance([0, 0, 0], [5, 3, 3], [1, 1, 1]), bro.Cluster(2, 2)
     with pytest.raises(bro.SolverError, match=f'the solver "{solver}" is not installed'):
         bro.solve_placement(inst, cluster, [0, 0, 0], solver=solver)
+
+
+def test_requests_that_do_not_start_in_order():
+    # One part, whose requests start in another order than they stand in the instance.
+    inst = bro.Instance(release=[0] * 5, prompt=[9, 3, 8, 2, 5], output=[4, 3, 5, 2, 6])
+    cluster, start = bro.Cluster(workers=2, slots=2), [6, 4, 2, 5, 0]
+    best = bro.solve_placement(inst, cluster, start, solver="enumeration").objective
+    for solver in ("bnb", "search", "highs"):
+        limit = {"node_limit": 20_000} if solver == "search" else {}
+        assert bro.solve_placement(inst, cluster, start, solver=solver, **limit).objective == best

@@ -56,12 +56,13 @@ class PlacementCase:
         return np.lexsort((-self.inst.work, self.begin))
 
     def components(self) -> list[Int64Array]:
-        """Requests of each connected component of the graph of requests that share a step."""
+        """Requests of each connected component of the graph of requests that share a step, ascending."""
         if not len(self):
             return []
         order = np.argsort(self.begin, kind="stable")
         reach = np.maximum.accumulate(self.end[order])
-        return np.split(order, np.flatnonzero(self.begin[order][1:] >= reach[:-1]) + 1)
+        parts = np.split(order, np.flatnonzero(self.begin[order][1:] >= reach[:-1]) + 1)
+        return [np.sort(part) for part in parts]  # a single one is the case itself, request by request
 
     def part(self, requests: Int64Array) -> PlacementCase:
         """The case of some requests alone."""
