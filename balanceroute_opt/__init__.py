@@ -24,6 +24,8 @@ _PUBLIC = {
     "step_time_presets": "steptime",
     "generate": "generators",
     "GENERATORS": "generators",
+    "Library": "library",
+    "read_library": "library",
     "Cluster": "instance",
     "Instance": "instance",
     "Run": "simulator",

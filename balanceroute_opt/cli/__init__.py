@@ -27,6 +27,7 @@ _COMMANDS = (
     "run",
     "figures",
     "report",
+    "instances",
     "adversary",
 )
 

@@ -13,16 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from .._validate import Int64Array, frozen, integer, real
+from .._validate import Int64Array, integer, real
 from ..errors import InputError
 from ..experiments.workload import prepare
 from ..generators import GENERATORS, generate
 from ..instance import Cluster, Instance
 from ..steptime import StepTime
 
-__all__ = ["Recipe", "TraceNotFound", "find_trace", "read_recipes"]
+__all__ = ["Recipe", "TraceNotFound", "find_trace", "read_recipes", "starts_digest"]
 
 _FAMILY = (
     "name", "about", "generator", "n", "seeds", "options", "trace", "sha256", "head", "utilization", "workers", "slots",
@@ -52,7 +50,7 @@ class Recipe:
     options : dict
         Of the generator.
     trace, sha256 : str
-        File of a public trace, without compression, and the hash of its text; empty for a generator.
+        Name of a public trace (``balanceroute trace list``), and the hash of its text; empty for a generator.
     head : int or None
         Keep the first requests only.
     utilization : float or None
@@ -122,12 +120,12 @@ class Recipe:
 
     def cluster(self, mean_load: float) -> Cluster:
         """The cluster; `mean_load` is that of a worker in an active step of the run."""
-        if self.step_time == "bfio":
-            return Cluster(self.workers, self.slots)
-        fixed, per_token = (
-            (round(mean_load) * _MICRO, _MICRO) if self.step_time == "mean-load" else self.step_time  # type: ignore[misc]
-        )
-        return Cluster(self.workers, self.slots, step_time=StepTime(fixed=fixed, per_token=per_token))
+        if isinstance(self.step_time, tuple):
+            return Cluster(self.workers, self.slots, step_time=StepTime(*self.step_time))
+        if self.step_time == "mean-load":
+            time = StepTime(fixed=round(mean_load) * _MICRO, per_token=_MICRO)
+            return Cluster(self.workers, self.slots, step_time=time)
+        return Cluster(self.workers, self.slots)
 
     def lines(self) -> list[tuple[str, str]]:
         """What the recipe says, for people."""
@@ -173,33 +171,40 @@ def read_recipes(path: Path, set_: str) -> dict[str, Recipe]:
     return recipes
 
 
-def find_trace(file: str) -> Path:
-    """A public trace file, as it is or compressed: in ``$BALANCEROUTE_TRACES``, or in the cache of fetched traces.
+def find_trace(name: str) -> Path:
+    """The file of a public trace: in ``$BALANCEROUTE_TRACES``, compressed or not, or in the cache of fetched ones.
 
     Raises
     ------
     TraceNotFound
     """
-    from ..traces.fetch import cache_dir
+    from ..traces.fetch import cached_trace
 
     folder = os.environ.get("BALANCEROUTE_TRACES")
-    for place in ([Path(folder)] if folder else []) + [cache_dir()]:
-        for ending in ("", ".gz", ".zst"):
-            path = place / f"{file}{ending}"
-            if path.is_file():
+    if folder:
+        for path in sorted(Path(folder).glob(f"{name.replace('-', '_')}.*")):
+            if path.name.removesuffix(".gz").removesuffix(".zst").endswith((".csv", ".jsonl")):
                 return path
-    raise TraceNotFound(f"trace {file} not found (set BALANCEROUTE_TRACES to its folder)")
+    path_or_none = cached_trace(name)
+    if path_or_none is None:
+        raise TraceNotFound(f"trace {name} not found (set BALANCEROUTE_TRACES)")
+    return path_or_none
 
 
 def _hash_of(path: Path) -> str:
     """SHA-256 of a file's text, after decompression."""
-    if path.suffix == ".zst":
-        import zstandard
+    sha = hashlib.sha256()
+    with path.open("rb") as raw:
+        text: Any = raw
+        if path.suffix == ".gz":
+            text = gzip.GzipFile(fileobj=raw)
+        elif path.suffix == ".zst":
+            import zstandard
 
-        with path.open("rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as text:
-            return hashlib.file_digest(text, "sha256").hexdigest()  # type: ignore[arg-type]
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+            text = zstandard.ZstdDecompressor().stream_reader(raw)
+        while block := text.read(2**20):
+            sha.update(block)
+    return sha.hexdigest()
 
 
 def _expand(family: Any, set_: str) -> list[Recipe]:
@@ -229,5 +234,5 @@ def _expand(family: Any, set_: str) -> list[Recipe]:
 
 
 def starts_digest(start: Int64Array | None) -> str:
-    """SHA-256 (hex) of admission steps (or of latest starts); empty for None."""
-    return "" if start is None else hashlib.sha256(np.asarray(frozen(start), "<i8").tobytes()).hexdigest()
+    """SHA-256 (hex) of admission steps as little-endian int64; empty for None."""
+    return "" if start is None else hashlib.sha256(start.astype("<i8").tobytes()).hexdigest()

@@ -1,0 +1,120 @@
+"""Fill the registry: every problem of the library gets a row, and its row gets what the solvers find.
+
+    python instances/solve.py [NAME ...] [--set S] [--problem P] [--time-limit 60] [--only-open] [--bounds-only]
+
+A row changes only if a schedule is cheaper or a certificate proves more, as with `balanceroute instances improve`.
+Instances that are new in a set get their rows here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import balanceroute_opt as bro
+from balanceroute_opt.library import Entry, Library, Row, read_library
+from balanceroute_opt.library.catalogue import MAX_FILE
+
+
+def rows_of(library: Library, entry: Entry) -> tuple[Row, ...]:
+    """The rows of an entry; made if it has none."""
+    if not entry.rows:
+        if entry.path is None:
+            entry.make()
+        if entry.start is not None:
+            library.add(entry.name, "placement")
+        if entry.windows:
+            library.add(entry.name, "schedule", entry.windows)
+    return entry.rows
+
+
+def small_enough(certificate: dict[str, Any] | None) -> bool:
+    if certificate is None:
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "c.json.gz"
+        bro.write_certificate(certificate, path)
+        return path.stat().st_size <= MAX_FILE
+
+
+def attempt(library: Library, row: Row, **new: Any) -> bool:
+    """Improve the row, or say nothing if this is no improvement."""
+    try:
+        library.improve(row.name, row.problem, **new)
+    except (bro.InvalidSchedule, bro.CertificateError) as exc:
+        if not any(words in str(exc) for words in ("and the best known one", "and the bound is")):
+            print(f"  refused: {exc}")
+        return False
+    return True
+
+
+def fill(library: Library, entry: Entry, row: Row, args: argparse.Namespace) -> None:
+    inst, cluster, start = entry.inst, entry.cluster, entry.start
+    if row.best is None and entry.recipe is not None:
+        run = bro.simulate(inst, cluster, entry.recipe.starts, seed=0)
+        attempt(library, row, schedule=run.schedule, method=f"run of {entry.recipe.starts}")
+    for certificate in bounds(entry, row):
+        if small_enough(certificate) and attempt(library, row, certificate=certificate):
+            break
+    if args.bounds_only:
+        return
+    warm = entry.schedule(row.problem)
+    if row.problem == "placement":
+        found: bro.Solution = bro.solve_placement(inst, cluster, start, time_limit=args.time_limit, warm=warm)
+    else:
+        found = bro.solve_schedule(inst, cluster, time_limit=args.time_limit, warm=warm, **windows(entry, row))
+    if found.schedule is not None:
+        attempt(library, row, schedule=found.schedule, method=found.solver)
+    for certificate in (found.certificate, found.proof):
+        if small_enough(certificate):
+            attempt(library, row, certificate=certificate)
+    now = entry.row(row.problem)
+    claim = found.lower_bound
+    if math.isfinite(claim) and (now.bound is None or claim > now.bound) and claim > (now.claimed or 0):
+        claim = int(claim) if row.problem == "placement" else float(claim)
+        library.improve(row.name, row.problem, claimed=(claim, found.solver))
+
+
+def windows(entry: Entry, row: Row) -> dict[str, Any]:
+    if row.windows == "latest=start":
+        return {"latest": entry.start}
+    return {"max_wait": int(row.windows.removeprefix("max_wait="))} if row.windows != "none" else {}
+
+
+def bounds(entry: Entry, row: Row) -> Iterator[dict[str, Any] | None]:
+    """Certificates, the strongest first; a weaker one is smaller."""
+    if row.problem == "placement":
+        for method in ("migration", "pigeonhole", "item"):
+            yield bro.placement_bound(entry.inst, entry.cluster, entry.start, method).certificate
+        return
+    for method in ("lagrangian", "fluid"):
+        yield bro.schedule_bound(entry.inst, entry.cluster, method, **windows(entry, row)).certificate
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--set")
+    parser.add_argument("--problem", choices=("placement", "schedule"))
+    parser.add_argument("--time-limit", type=float, default=60.0)
+    parser.add_argument("--only-open", action="store_true", help="leave proved rows alone")
+    parser.add_argument("--bounds-only", action="store_true", help="no solver")
+    args = parser.parse_args()
+    library = read_library(Path(__file__).parent)
+    entries = [library[name] for name in args.names] or [e for e in library if args.set in (None, e.set)]
+    for entry in entries:
+        for row in rows_of(library, entry):
+            if args.problem not in (None, row.problem) or (args.only_open and row.status == "optimal"):
+                continue
+            fill(library, entry, row, args)
+            now = entry.row(row.problem)
+            print(f"{now.name} {now.label}: best {now.best} bound {now.bound} ({now.proof}) {now.status}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
