@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import math
 from fractions import Fraction
 from pathlib import Path
@@ -24,7 +25,7 @@ examples:
   balanceroute check problem.json --schedule s.json --certificate c.json
   balanceroute check proofs                    a folder that compare --certificates wrote
 """
-_ENDING = ".instance.json.gz"
+_ENDING, _SCHEDULE, _CERTIFICATE = ".instance.json.gz", ".schedule.json.gz", ".certificate.json.gz"
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
@@ -38,7 +39,9 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         epilog=_EPILOG,
         formatter_class=Help,
     )
-    parser.add_argument("file", metavar="FILE", help="saved run, instance (.json), or folder of compare --certificates")
+    parser.add_argument(
+        "file", metavar="FILE", help="saved run, instance (.json), or folder of compare --certificates or bracket"
+    )
     parser.add_argument("--schedule", metavar="S", help="schedule for the instance (a run has its own)")
     parser.add_argument(
         "--certificate", action="append", default=[], nargs="+", metavar="C", help="certificates for the instance"
@@ -52,38 +55,56 @@ def _check(args: argparse.Namespace) -> int:
     certificates = [name for group in args.certificate for name in group]
     folder = Path(args.file)
     if folder.is_dir():
-        results = [_check_files(args, *files) for files in _files_in(folder, args.schedule, certificates)]
+        files = _files_in(folder, args.schedule, certificates)
+        results = [
+            result for file, schedules, proofs in files for result in _check_files(args, file, schedules, proofs)
+        ]
     else:
-        results = [_check_files(args, args.file, args.schedule, certificates)]
+        results = _check_files(args, args.file, [args.schedule], certificates)
     if args.json:
         print_json(results[0] if not folder.is_dir() else {"folder": args.file, "valid": True, "checks": results})
         return 0
     for result in results:
-        label = f"{Path(result['file']).name.removesuffix(_ENDING)}: " if folder.is_dir() else ""
+        name = Path(result["schedule"] or result["file"]).name
+        label = f"{name.removesuffix(_ENDING).removesuffix(_SCHEDULE)}: " if folder.is_dir() else ""
         for sentence in result["sentences"]:
             print(label + sentence)
     return 0
 
 
-def _files_in(folder: Path, schedule: str | None, certificates: list[str]) -> list[tuple[str, str | None, list[str]]]:
+def _files_in(
+    folder: Path, schedule: str | None, certificates: list[str]
+) -> list[tuple[str, list[str | None], list[str]]]:
+    """Each instance with its schedules, ``STEM.schedule`` or ``STEM.NAME.schedule``, and its certificates."""
     if schedule is not None or certificates:
         raise InputError(f"{folder}: is a folder, which has its own schedules and certificates")
-    found: list[tuple[str, str | None, list[str]]] = []
-    for path in sorted(folder.glob(f"*{_ENDING}")):
-        stem = str(path).removesuffix(_ENDING)
-        proof = Path(f"{stem}.certificate.json.gz")
-        found.append((str(path), f"{stem}.schedule.json.gz", [str(proof)] if proof.exists() else []))
+    found: list[tuple[str, list[str | None], list[str]]] = []
+    stems = [str(path).removesuffix(_ENDING) for path in sorted(folder.glob(f"*{_ENDING}"))]
+    for stem in stems:
+        name = Path(stem).name
+        schedules, proofs = (
+            [
+                str(path)
+                for path in sorted(folder.glob(f"{glob.escape(name)}.*json.gz"))
+                if path.name == name + ending
+                or (path.name.endswith(ending) and "." not in path.name[len(name) + 1 : -len(ending)])
+            ]
+            for ending in (_SCHEDULE, _CERTIFICATE)
+        )
+        found.append((f"{stem}{_ENDING}", [*schedules] or [None], proofs))
     if not found:
-        raise InputError(f"{folder}: holds no file *{_ENDING}, as compare --certificates writes them")
+        raise InputError(f"{folder}: holds no file *{_ENDING}, as compare --certificates and bracket write them")
     return found
 
 
-def _check_files(args: argparse.Namespace, file: str, schedule: str | None, certificates: list[str]) -> dict[str, Any]:
-    """Check one run or instance; the plain data of the answer."""
-    from .. import read_schedule
+def _check_files(
+    args: argparse.Namespace, file: str, schedules: list[str | None], certificates: list[str]
+) -> list[dict[str, Any]]:
+    """Check one run or instance; the plain data of the answer for each schedule."""
+    from .. import read_certificate, read_schedule, verify
 
     run, inst, found, _ = read_run_or_problem(file)
-    if run is not None and schedule is not None:
+    if run is not None and schedules != [None]:
         raise InputError(f"{file}: is a run, which has its own schedule; --schedule is for instances")
     if run is not None and any(
         getattr(args, name) is not None for name in ("workers", "slots", "kv_capacity", "step_time")
@@ -92,25 +113,31 @@ def _check_files(args: argparse.Namespace, file: str, schedule: str | None, cert
     if found is None and (args.workers is None or args.slots is None):
         raise InputError(f"{file}: has no cluster; give --workers and --slots")
     cluster = cluster_from(args, found)
-    sched = run.schedule if run is not None else None if schedule is None else read_schedule(schedule, inst)
-    result: dict[str, Any] = {"file": file, "valid": True, "requests": len(inst), "sentences": []}
-    say = result["sentences"].append
-    cost = None
-    if run is not None and run.preemptions:
-        say(
-            f"The run had {run.preemptions:,} preemptions, which the checker does not model: its file is complete and "
-            "consistent, its schedule is not checked."
-        )
-        sched = None
-    elif sched is not None:
-        cost = _check_schedule(inst, cluster, sched, run, result)
-    result["certificates"] = [_verify(inst, cluster, sched, cost, name, say) for name in certificates]
-    if not result["sentences"]:
-        say(
-            f"The file is a valid instance of {len(inst):,} requests on {cluster.workers} workers; with --schedule or "
-            "--certificate more is checked."
-        )
-    return result
+    proofs = [
+        (name, certificate := read_certificate(name), verify(inst, cluster, certificate)) for name in certificates
+    ]
+    results = []
+    for name in schedules:
+        sched = run.schedule if run is not None else None if name is None else read_schedule(name, inst)
+        result: dict[str, Any] = {"file": file, "schedule": name, "valid": True, "requests": len(inst), "sentences": []}
+        say = result["sentences"].append
+        cost = None
+        if run is not None and run.preemptions:
+            say(
+                f"The run had {run.preemptions:,} preemptions, which the checker does not model: its file is complete "
+                "and consistent, its schedule is not checked."
+            )
+            sched = None
+        elif sched is not None:
+            cost = _check_schedule(inst, cluster, sched, run, result)
+        result["certificates"] = [_proved(inst, cluster, sched, cost, *proof, say) for proof in proofs]
+        if not result["sentences"]:
+            say(
+                f"The file is a valid instance of {len(inst):,} requests on {cluster.workers} workers; with --schedule "
+                "or --certificate more is checked."
+            )
+        results.append(result)
+    return results
 
 
 def _check_schedule(inst: Instance, cluster: Cluster, sched: Schedule, run: Run | None, result: dict[str, Any]) -> int:
@@ -147,14 +174,17 @@ def _check_schedule(inst: Instance, cluster: Cluster, sched: Schedule, run: Run 
     return cost
 
 
-def _verify(
-    inst: Instance, cluster: Cluster, sched: Schedule | None, cost: int | None, name: str, say: Any
+def _proved(
+    inst: Instance,
+    cluster: Cluster,
+    sched: Schedule | None,
+    cost: int | None,
+    name: str,
+    certificate: dict[str, Any],
+    proved: int | float,
+    say: Any,
 ) -> dict[str, Any]:
-    """Verify one certificate and say what it proves."""
-    from .. import read_certificate, verify
-
-    certificate = read_certificate(name)
-    proved = verify(inst, cluster, certificate)
+    """Say what a certificate proves."""
     problem, kind = certificate["problem"], certificate["kind"]
     infeasible = proved == math.inf
     answer: dict[str, Any] = {"file": name, "problem": problem, "kind": kind, "proved": proved}
