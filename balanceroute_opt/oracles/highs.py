@@ -27,11 +27,27 @@ def _highspy() -> Any:
     return highspy
 
 
+def new_highs() -> Any:
+    """A Highs object that prints nothing, and may use any number of threads."""
+    highspy = _highspy()
+
+    class Quiet(highspy.Highs):  # type: ignore[name-defined]
+        # The constructor calls this, and its first message, on stdout, comes from here.
+        def enableCallbacks(self) -> None:
+            self.setOptionValue("output_flag", False)
+            super().enableCallbacks()
+
+    # Threads are shared by the process: after a run with another number of them, any other run would fail.
+    highspy.Highs.resetGlobalScheduler(True)
+    highs = Quiet()
+    highs.setOptionValue("output_flag", False)
+    return highs
+
+
 def _load(model: LinearModel) -> Any:
     """A Highs object that holds `model`."""
     highspy = _highspy()
-    highs = highspy.Highs()
-    highs.setOptionValue("output_flag", False)
+    highs = new_highs()
     lp = highspy.HighsLp()
     lp.model_name_ = model.name.replace(" ", "_")
     lp.num_col_, lp.num_row_ = len(model.variables), len(model.rows)

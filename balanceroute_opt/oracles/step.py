@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from .._validate import Int64Array
 from ..errors import SolverError
+from .highs import _highspy, new_highs
 
 __all__ = ["solve_step_highs"]
 
@@ -42,17 +43,14 @@ def solve_step_highs(
     SolverError
         If HiGHS is not installed or ends without a solution.
     """
-    try:
-        import highspy
-    except ImportError:
-        raise SolverError('the solver "highs" is not installed; install the extra "solvers"') from None
+    highspy = _highspy()
     slots, sizes, weights = (np.asarray(column, np.int64) for column in (free, prompt, weight))
     workers, steps = projected.shape
     margin = projected.max(axis=0) - projected
     # In units of the first weight the numbers stay near 1, which the solver's tolerances are made for.
     scale = float(weights[0])
-    highs = highspy.Highs()
-    for name, option in (("output_flag", False), ("threads", 1), ("time_limit", time_limit), ("mip_rel_gap", 0.0)):
+    highs = new_highs()
+    for name, option in (("threads", 1), ("time_limit", time_limit), ("mip_rel_gap", 0.0)):
         highs.setOptionValue(name, option)
     reward = float(weights.sum()) / scale
     x = {
