@@ -46,7 +46,7 @@ def attempt(library: Library, row: Row, **new: Any) -> bool:
     try:
         library.improve(row.name, row.problem, **new)
     except (bro.InvalidSchedule, bro.CertificateError) as exc:
-        if not any(words in str(exc) for words in ("and the best known one", "and the bound is")):
+        if not any(words in str(exc) for words in ("and the best known one", "and the bound is", "later than")):
             print(f"  refused: {exc}")
         return False
     return True
@@ -60,6 +60,8 @@ def fill(library: Library, entry: Entry, row: Row, args: argparse.Namespace) -> 
     for certificate in bounds(entry, row):
         if small_enough(certificate) and attempt(library, row, certificate=certificate):
             break
+    if row.problem == "schedule" and start is not None and entry.schedule("placement") is not None:
+        attempt(library, row, schedule=entry.schedule("placement"), method="the best placement")
     if args.bounds_only:
         return
     warm = entry.schedule(row.problem)
@@ -110,7 +112,10 @@ def main() -> int:
         for row in rows_of(library, entry):
             if args.problem not in (None, row.problem) or (args.only_open and row.status == "optimal"):
                 continue
-            fill(library, entry, row, args)
+            try:
+                fill(library, entry, row, args)
+            except bro.SolverError as exc:
+                print(f"  {row.name} {row.label}: {exc}")
             now = entry.row(row.problem)
             print(f"{now.name} {now.label}: best {now.best} bound {now.bound} ({now.proof}) {now.status}", flush=True)
     return 0

@@ -372,7 +372,9 @@ class Library:
         task = Task(entry, row.problem, row.windows)
         sched = read_schedule(schedule, entry.inst) if isinstance(schedule, str | os.PathLike) else schedule
         with self._changing() as rows:
-            at = next(i for i, r in enumerate(rows) if (r.name, r.problem) == (row.name, row.problem))
+            at = next((i for i, r in enumerate(rows) if (r.name, r.problem) == (row.name, row.problem)), None)
+            if at is None:
+                raise InputError(f"{name}: its row has left the registry in the meantime")
             row = rows[at]
             new: dict[str, Any] = {}
             if sched is not None:
