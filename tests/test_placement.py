@@ -13,8 +13,6 @@ import balanceroute_opt as bro
 from balanceroute_opt.oracles import branch
 from balanceroute_opt.oracles import placement as entrance
 from balanceroute_opt.oracles.bounds import step_bounds
-from balanceroute_opt.oracles.highs import export_model
-from balanceroute_opt.oracles.model import placement_case, placement_model
 from balanceroute_opt.oracles.solution import Answer
 from balanceroute_opt.schedule import active_steps
 
@@ -343,31 +341,6 @@ def test_only_what_the_verifier_reproduces_is_called_certified():
             assert solution.bound_status == ("claimed" if solution.certificate is None else "certified")
             if solution.certificate is not None:
                 assert bro.verify(inst, cluster, solution.certificate) == solution.lower_bound
-
-
-def test_the_model_has_readable_names_and_survives_a_file(tmp_path):
-    highspy = pytest.importorskip("highspy")
-    inst, cluster, schedule = busy(10, seed=5, workers=3)
-    case = placement_case(inst, cluster, schedule.start)
-    for strengthen in (True, False):
-        model = placement_model(case, strengthen)
-        assert {"x[i=9,g=2]", f"peak[k={case.steps[3]}]"} <= set(model.variables)
-        assert {"sticky[i=0]", f"peak[k={case.steps[3]},g=1]"} <= set(model.rows)
-        path = tmp_path / f"{strengthen}.mps"
-        export_model(model, path)
-        with pytest.raises(bro.InputError, match="exists; use force"):
-            export_model(model, path)
-        highs = highspy.Highs()
-        highs.setOptionValue("output_flag", False)
-        highs.readModel(str(path))
-        assert highs.getLp().col_names_[0] == "x[i=0,g=0]"
-        highs.setOptionValue("mip_rel_gap", 0.0)
-        highs.run()
-        solution = bro.solve_placement(inst, cluster, schedule.start)
-        assert round(highs.getInfo().objective_function_value) == solution.objective
-    with pytest.raises(bro.InputError, match=r"ends in .mps or .lp"):
-        export_model(model, tmp_path / "model.txt")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["False.mps", "True.mps"]
 
 
 @pytest.mark.parametrize(("solver", "module"), [("highs", "highspy"), ("cpsat", "ortools"), ("mathopt", "ortools")])

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import InputError, SolverError
+from ..errors import SolverError
 from .model import LinearModel
 from .solution import STATUS, Answer
 
-__all__ = ["export_model", "solve_highs"]
+__all__ = ["new_highs", "solve_highs"]
 
 
 def _highspy() -> Any:
@@ -62,35 +60,6 @@ def _load(model: LinearModel) -> Any:
     if highs.passModel(lp) == highspy.HighsStatus.kError:
         raise SolverError(f"HiGHS refused the model ({model.name})")
     return highs
-
-
-def export_model(model: LinearModel, path: str | os.PathLike[str], force: bool = False) -> None:
-    """Write `model` as an ``.mps`` or ``.lp`` file with the names of its variables and rows: all of it or nothing.
-
-    Raises
-    ------
-    InputError
-        If the ending is another one, the file exists and `force` is not set, or it cannot be written.
-    SolverError
-        If HiGHS is not installed.
-    """
-    path = Path(path)
-    if path.suffix not in (".mps", ".lp"):
-        raise InputError(f"cannot write {path}: a model file ends in .mps or .lp")
-    if path.exists() and not force:
-        raise InputError(f"{path} exists; use force to overwrite it")
-    if not path.parent.is_dir():
-        raise InputError(f"cannot write {path}: no directory {path.parent}")
-    highs = _load(model)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        if highs.writeModel(str(temporary)) == _highspy().HighsStatus.kError:
-            raise InputError(f"cannot write {path}")
-        os.replace(temporary, path)
-    except OSError as exc:
-        raise InputError(f"cannot write {path}: {exc.strerror or exc}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def solve_highs(

@@ -1,7 +1,7 @@
 """P1 described once: the data of a case, and its variables and rows as plain arrays with names.
 
-Solver libraries get translations of :class:`LinearModel` (``highs.py``, ``cpsat.py``); rows are named after
-``docs/model.md``, section 6.
+Solver libraries and files get translations of :class:`LinearModel` (``highs.py``, ``cpsat.py``, ``model_files.py``);
+rows are named after ``docs/model.md``, section 6. P2 is in ``schedule_model.py``.
 """
 
 from __future__ import annotations
