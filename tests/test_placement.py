@@ -13,6 +13,7 @@ import balanceroute_opt as bro
 from balanceroute_opt.oracles import branch
 from balanceroute_opt.oracles import placement as entrance
 from balanceroute_opt.oracles.bounds import step_bounds
+from balanceroute_opt.oracles.model import placement_case
 from balanceroute_opt.oracles.solution import Answer
 from balanceroute_opt.schedule import active_steps
 
