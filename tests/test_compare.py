@@ -196,6 +196,7 @@ def test_wrong_certificate_is_not_passed_over(monkeypatch):
         ({"bound": "magic"}, "unknown method 'magic'"),
         ({"bound": []}, "at least one bound"),
         ({"staleness": -1.0}, "staleness must be >= 0"),
+        ({"hindsight": -1}, "hindsight must be >= 0, got -1"),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -208,6 +209,109 @@ def test_no_requests_and_requests_that_do_not_fit():
         bro.compare(bro.Instance([], [], []), CLUSTER)
     with pytest.raises(bro.InputError, match=r"request 0 needs 15 KV tokens"):
         bro.compare(bro.Instance([0], [10], [5]), CLUSTER.replace(kv_capacity=14))
+
+
+# Hindsight brackets
+
+
+@pytest.fixture(scope="module")
+def judged():
+    inst = bro.generate("poisson-lognormal", n=40, seed=3, clock="step", prompt_mu=5.0, output_mu=2.5)
+    inst = inst.scaled_to(CLUSTER.replace(slots=3), utilization=1.2)
+    routers = "jsq,br-0,random"
+    return inst, bro.compare(inst, CLUSTER.replace(slots=3), routers, seeds=2, bound="migration", hindsight=5_000)
+
+
+def test_brackets_of_both_problems(judged):
+    inst, result = judged
+    cluster = CLUSTER.replace(slots=3)
+    for row in result.rows:
+        assert 1 <= row["hindsight_lower"] <= row["hindsight_upper"]
+        assert 1 <= row["schedule_lower"] <= row["schedule_upper"]
+        assert row["schedule_certified"]
+        assert row["schedule_windows"] == "latest"
+        for seed, best, bound in zip(row["seeds"], row["best_known"], row["bound"], strict=True):
+            run = bro.simulate(inst, cluster, row["router"], seed=seed)
+            assert bound <= best <= run.peak_sum
+        for seed, best, bound in zip(row["seeds"], row["schedule_best_known"], row["schedule_bound"], strict=True):
+            run = bro.simulate(inst, cluster, row["router"], seed=seed)
+            assert bound == bro.schedule_bound(inst, cluster, "lagrangian", latest=run.schedule.start).value
+            assert bound <= best <= run.decode_time
+    jsq = next(row for row in result.rows if row["router"] == "jsq")
+    run = bro.simulate(inst, cluster, "jsq")
+    assert jsq["hindsight_lower"] == pytest.approx(run.peak_sum / jsq["best_known"][0])
+    assert jsq["hindsight_upper"] == pytest.approx(run.peak_sum / jsq["bound"][0])
+    assert jsq["schedule_lower"] == pytest.approx(run.decode_time / jsq["schedule_best_known"][0])
+    assert jsq["hindsight_lower"] > 1.001  # the search finds better placements of a rule that sees no tokens
+
+
+def test_brackets_are_the_same_every_time_and_in_every_form(judged):
+    inst, result = judged
+    again = bro.compare(
+        inst, CLUSTER.replace(slots=3), "random,br-0,jsq", 2, bound="migration", hindsight=5_000, jobs=2
+    ).rows
+    for row in again:
+        first = next(other for other in result.rows if other["router"] == row["router"])
+        assert row["best_known"] == first["best_known"]
+        assert row["schedule_bound"] == first["schedule_bound"]
+    data = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert data["hindsight"] == 5_000
+    assert data["rows"][0]["schedule_upper"] == result.rows[0]["schedule_upper"]
+    frame = result.to_polars()
+    assert frame["schedule_upper"].to_list() == [row["schedule_upper"] for row in result.rows]
+    assert frame["best_known"].dtype == pl.String
+
+
+def test_table_of_brackets_names_problems_bounds_and_windows(judged):
+    text = judged[1].text(width=100)
+    assert max(map(len, text.splitlines())) <= 100
+    for word in ("placement (P1)", "schedule (P2)", "windows: latest", "migration", "lagrangian", "5,000 moves"):
+        assert word in " ".join(text.split())
+    assert text.count(" .. ") == 2 * len(judged[1].rows)
+    assert "a better one is known" in " ".join(judged[1].sentences()) or judged[1].rows[0]["hindsight_lower"] == 1
+
+
+def test_other_routers_schedules_count_where_they_start_nothing_later():
+    class OneByOne:
+        mode = "pooled"
+
+        def route(self, view):
+            count = int(not view.active.any())
+            return view.pool.index[:count], [0] * count
+
+    inst = bro.Instance(release=[0, 0], prompt=[4, 5], output=[2, 2])
+    cluster = bro.Cluster(2, 2, step_time=bro.StepTime(fixed=10.0, per_token=1.0))
+    result = bro.compare(inst, cluster, [OneByOne(), "lpt"], hindsight=100)
+    soon, late = result.rows
+    # One by one: loads 4, 5, 5, 6 = 20 in 4 steps: 60 s. At once, on a worker each: 5, 6 = 11 in 2 steps: 31 s.
+    assert (late["router"], late["schedule_best_known"], late["schedule_best_known_by"]) == ("OneByOne", [31.0], "lpt")
+    assert late["schedule_lower"] == pytest.approx(60 / 31)
+    assert late["hindsight_lower"] == 1
+    assert (soon["schedule_lower"], soon["schedule_best_known_by"]) == (1, "run")
+
+
+def test_no_brackets_without_hindsight_and_none_of_preempted_runs(every):
+    assert every.rows[0]["schedule_upper"] is None
+    assert every.rows[0]["best_known"] == []
+    assert "Hindsight ratios" not in every.text()
+    with pytest.raises(bro.InputError, match="without hindsight"):
+        every.hindsight_table()
+    crowd = bro.Instance(release=[0] * 12, prompt=[10] * 12, output=[40] * 12)
+    result = bro.compare(crowd, bro.Cluster(2, 8, kv_capacity=60), "jsq", hindsight=100)
+    assert result.rows[0]["schedule_upper"] is None
+    assert result.text().count("preempted") >= 3
+
+
+def test_wrong_schedule_certificate_is_not_passed_over(monkeypatch):
+    from balanceroute_opt.experiments import brackets
+
+    def optimistic(*args, **kwargs):
+        bound = bro.schedule_bound(*args, **kwargs)
+        return replace(bound, value=bound.value * 1.01)
+
+    monkeypatch.setattr(brackets, "schedule_bound", optimistic)
+    with pytest.raises(bro.CertificateError, match="its certificate proves"):
+        bro.compare(INST.head(20), CLUSTER, "jsq", hindsight=10)
 
 
 # What is shown

@@ -23,12 +23,15 @@ from .common import (
 
 __all__ = ["add"]
 
+_HINDSIGHT, _HINDSIGHT_REQUESTS = 400_000, 1000
+
 _EPILOG = """\
 examples:
   balanceroute compare
   balanceroute compare azure_2023_conv.csv.gz --workers 8 --slots 72 --utilization 1.1
   balanceroute compare trace.csv --routers jsq,br-0,br-0:subset_window=6,mine.py:MyRouter
   balanceroute compare trace.csv --utilization 1.1 --train 0.5
+  balanceroute compare trace.csv --head 200 --clock step --bounds migration      also against hindsight optima
   balanceroute compare trace.csv --seeds 5 --jobs 2 --csv table.csv --certificates proofs
   balanceroute check proofs
 """
@@ -62,6 +65,14 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
     group.add_argument("--window", type=window, default="all", metavar="W", help="all, loaded or 0.1-0.9 (default all)")
     group.add_argument(
         "--bounds", "--bound", type=names, default=["item"], metavar="LIST", help="fluid, item, ...; the best counts"
+    )
+    group.add_argument(
+        "--hindsight",
+        type=natural,
+        metavar="N",
+        help="also search N moves for better schedules of every run, and tell both ends of its ratios to the hindsight "
+        f"optima of placement and schedule; 0: no (default: {_HINDSIGHT:,} up to {_HINDSIGHT_REQUESTS:,} requests on "
+        "the step clock, else 0)",
     )
     group.add_argument(
         "--train",
@@ -107,6 +118,9 @@ def _compare(args: argparse.Namespace) -> int:
         inst, fitted = predicted_routers(inst, args.train)
         if args.utilization is not None:  # of what is simulated
             inst = inst.scaled_to(cluster, args.utilization)
+    hindsight = args.hindsight
+    if hindsight is None:
+        hindsight = _HINDSIGHT if inst.clock == "step" and len(inst) <= _HINDSIGHT_REQUESTS else 0
     with progress("runs") as show:
         result = compare(
             inst,
@@ -123,6 +137,7 @@ def _compare(args: argparse.Namespace) -> int:
             force=args.force,
             progress=show,
             extra=list(fitted.values()),
+            hindsight=hindsight,
         )
     if args.csv is not None:
         with atomic_write(args.csv, args.force) as temporary:

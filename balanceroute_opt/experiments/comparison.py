@@ -26,6 +26,7 @@ from ..metrics import METRICS, Window, window_bounds
 from ..oracles.bounds import placement_bound
 from ..schedule import check
 from ..simulator import simulate
+from .brackets import BRACKETS, Judged, bracket_fields, bracket_table, brackets
 from .specs import nearest, options_of, resolve, router_from
 from .workload import describe, plain
 
@@ -47,6 +48,7 @@ _SHOWN: dict[str, tuple[str, float, str]] = {
     "excess": ("excess\n%", 100, ".2f"),
 }
 _MORE_IS_BETTER = {"throughput"}
+_LISTS = ("best_known", "schedule_bound", "schedule_best_known")  # over seeds, beside the bound's
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,12 +65,19 @@ class Comparison:
         entry per seed), ``certified``, ``verified``; ``hindsight_lower``, ``hindsight_upper`` (the widest bracket
         over the seeds); ``at_most_above``: ``hindsight_upper - 1``, how much more than the best placement with the
         same admission steps the ``peak_sum`` of the run can be at most. None where there is no number.
+        With `hindsight`, also ``best_known`` (token-steps, a list) and ``best_known_by``, which give
+        ``hindsight_lower``; and for the schedule problem in which no request starts later than in the run
+        (``schedule_windows``: ``latest``) ``schedule_bound_method``, ``schedule_bound`` and ``schedule_best_known``
+        (seconds of decode time, lists), ``schedule_certified``, ``schedule_best_known_by``, ``schedule_lower`` and
+        ``schedule_upper`` (the widest bracket of the ratio of decode times over the seeds).
     skipped : dict
         Routers of ``"all"`` that cannot run here, and why.
     workload, cluster : dict
         What was simulated.
     window : "all", "loaded" or (float, float)
         Of the metrics; bounds are always over all steps.
+    hindsight : int
+        Moves of the search for best known schedules, per run; 0: none was made, and there are no brackets.
     """
 
     rows: list[dict[str, Any]]
@@ -76,6 +85,7 @@ class Comparison:
     workload: dict[str, Any]
     cluster: dict[str, Any]
     window: Window
+    hindsight: int = 0
 
     def table(self, sort: str = "excess", metrics: Sequence[str] = ()) -> Table:
         """A table for the terminal (:mod:`rich`), best first by the metric `sort`, with further columns `metrics`.
@@ -100,6 +110,18 @@ class Comparison:
             label = row["router"] + (" (told lengths)" if row["clairvoyant"] else "")
             table.add_row(label, *(_cell(row, name) for name in columns), _claim_cell(row))
         return table
+
+    def hindsight_table(self, sort: str = "excess") -> Table:
+        """Brackets of the ratios to both hindsight problems, with what each end rests on (:mod:`rich`).
+
+        Raises
+        ------
+        InputError
+            If the comparison was made without `hindsight`.
+        """
+        if not self.hindsight:
+            raise InputError("the comparison was made without hindsight=, and has no brackets")
+        return bracket_table(self.sorted(sort))
 
     def sorted(self, by: str = "excess") -> list[dict[str, Any]]:
         """The rows, best first by a metric (throughput: largest first; all others: smallest first)."""
@@ -181,6 +203,7 @@ class Comparison:
                 "workload": self.workload,
                 "cluster": self.cluster,
                 "window": self.window,
+                "hindsight": self.hindsight,
                 "rows": self.rows,
                 "skipped": self.skipped,
                 "conclusions": self.sentences(),
@@ -199,14 +222,16 @@ class Comparison:
         for row in self.rows:
             record = {k: v for k, v in row.items() if k != "half_width"}
             record["options"] = json.dumps(row["options"])
-            for name in ("seeds", "bound", "verified_value"):
+            for name in ("seeds", "bound", "verified_value", *_LISTS):
                 record[name] = " ".join(map(str, row[name]))
             record |= {name: float(row[name]) for name in METRICS}
             if several:
                 record |= {f"{name}_half_width": row["half_width"].get(name) for name in METRICS}
             flat.append(record)
         floats = {name: pl.Float64 for name in flat[0] if name.endswith("_half_width")}
-        floats |= dict.fromkeys(("hindsight_lower", "hindsight_upper", "at_most_above"), pl.Float64)
+        floats |= dict.fromkeys(
+            ("hindsight_lower", "hindsight_upper", "at_most_above", "schedule_lower", "schedule_upper"), pl.Float64
+        )
         return pl.DataFrame(flat, schema_overrides=floats, infer_schema_length=None)
 
     def text(self, sort: str = "excess", metrics: Sequence[str] = (), width: int = 100) -> str:
@@ -221,6 +246,11 @@ class Comparison:
             console.print(line)
         console.print(table)
         narrow = Console(file=out, width=width, highlight=False, markup=False, emoji=False)
+        if self.hindsight:
+            brackets_ = self.hindsight_table(sort)
+            narrow.print(BRACKETS.format(moves=self.hindsight))
+            wide = max(width, Console(width=10_000).measure(brackets_).maximum)
+            Console(file=out, width=wide, highlight=False, markup=False, emoji=False).print(brackets_)
         for line in self.sentences():
             narrow.print(line)
         for name, reason in self.skipped.items():
@@ -266,6 +296,7 @@ def compare(
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
     extra: Sequence[Any] = (),
+    hindsight: int = 0,
 ) -> Comparison:
     """Run routers on one workload, and bound from below what any placement could have reached.
 
@@ -299,6 +330,9 @@ def compare(
         Called with the number of finished runs and of all.
     extra : sequence
         Further routers, as in a list of `routers`; with ``routers="all"`` they stand beside all.
+    hindsight : int
+        Moves of a search for better schedules of every run, the same on every machine: then both ends of the ratios
+        to the two hindsight problems are told. 0: no search; the lower end is the run itself.
 
     Returns
     -------
@@ -331,6 +365,7 @@ def compare(
     if isinstance(jobs, bool) or not isinstance(jobs, int) or not (jobs >= 1 or jobs == -1):
         raise InputError(f"jobs must be >= 1, or -1 for one per core, got {jobs!r}")
     window_bounds(window, 1, 0)
+    hindsight = integer(hindsight, "hindsight", 0, 10**12)
     methods = [bound] if isinstance(bound, str) else list(bound)
     check_bounds(methods)
     target = None if certificates is None else _usable_folder(Path(certificates), force)
@@ -342,13 +377,19 @@ def compare(
         tasks += [(spec, label, seed + number) for number in range(runs)]
     scratch = None if target is None else Path(tempfile.mkdtemp(prefix=".balanceroute-", dir=target.parent))
     try:
-        shared = (inst, cluster, window, methods, staleness, optimistic, scratch, routers == "all")
+        shared = (inst, cluster, window, methods, staleness, optimistic, scratch, routers == "all", hindsight > 0)
         parallel = joblib.Parallel(n_jobs=jobs, return_as="generator")
         results = []
         for result in parallel(joblib.delayed(_one)(*task, *shared) for task in tasks):
             results.append(result)
             if progress is not None:
-                progress(len(results), len(tasks))
+                progress(len(results), len(tasks) * (2 if hindsight else 1))
+        judged = [r for r in results if isinstance(r, dict) and r.get("judged") is not None]
+        done = None if progress is None else lambda i, n: progress(len(tasks) + i, len(tasks) + n)
+        pairs = brackets([r["judged"] for r in judged], hindsight, seed, parallel, done) if judged else []
+        for result, pair in zip(judged, pairs, strict=True):
+            result["brackets"] = pair
+            result["ratio"] = (pair[0].ratio.lower, pair[0].ratio.upper)
         if scratch is not None and target is not None:
             target.mkdir(exist_ok=True)
             for file in sorted(scratch.iterdir()):
@@ -367,7 +408,7 @@ def compare(
     if not rows:
         raise InputError(f"no router can run here: {'; '.join(f'{k}: {v}' for k, v in skipped.items())}")
     rows.sort(key=lambda row: (math.isnan(row["excess"]), row["excess"], row["router"]))
-    return Comparison(rows, skipped, describe(inst, cluster), cluster.as_dict(), window)
+    return Comparison(rows, skipped, describe(inst, cluster), cluster.as_dict(), window, hindsight)
 
 
 def check_bounds(methods: Sequence[str]) -> None:
@@ -397,6 +438,7 @@ def _one(
     optimistic: bool,
     folder: Path | None,
     may_skip: bool,
+    judge: bool,
 ) -> dict[str, Any] | str:
     """One run with its bound, checked; or why this router cannot run here, if that is allowed."""
     try:
@@ -421,6 +463,10 @@ def _one(
         write_schedule(run.schedule, f"{stem}.schedule.json.gz", run.instance)
         if best.certificate is not None:
             write_certificate(best.certificate, f"{stem}.certificate.json.gz")
+    if judge:
+        result["judged"] = Judged(
+            label, run.instance, cluster, run.schedule, run.preemptions, run.peak_sum, run.decode_time, best
+        )
     return result | {"bound": best.value, "method": best.method, "proved": proved, "ratio": (ratio.lower, ratio.upper)}
 
 
@@ -456,6 +502,7 @@ def _row(label: str, router: Any, runs: list[dict[str, Any]]) -> dict[str, Any]:
         "hindsight_lower": min(run["ratio"][0] for run in runs) if bounded else None,
         "hindsight_upper": upper,
         "at_most_above": None if upper is None else upper - 1,
+        **bracket_fields([run["brackets"] for run in runs] if bounded and "brackets" in runs[0] else []),
     }
 
 
@@ -520,6 +567,13 @@ def _open(best: dict[str, Any]) -> str:
         return f"{name} preempted {number} requests, which the bounds do not model: nothing is certified."
     status = "certified" if best["certified"] else "claimed, not certified"
     every = f" in each of {len(best['seeds'])} runs" if len(best["seeds"]) > 1 else ""
+    if best["best_known"] and best["hindsight_lower"] > 1:
+        least = f"{math.floor((best['hindsight_lower'] - 1) * 10_000) / 100:.2f} %"
+        return (
+            f"With its admission steps as they are, {name} is between {least} and "
+            f"{_percent_up(best['at_most_above'])} above the best possible placement{every} (a better one is known; "
+            f"bound {best['bound_method']}, {status}): no placement saves more attention time than that."
+        )
     return (
         f"With its admission steps as they are, {name} is at most {_percent_up(best['at_most_above'])} above the best "
         f"possible placement{every} ({status}; bound {best['bound_method']}): no better placement saves more "
