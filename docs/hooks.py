@@ -30,12 +30,22 @@ def on_config(config: Any) -> Any:
     return config
 
 
+def on_files(files: Any, config: Any) -> Any:
+    """The pictures of paper_figures, which pages show without a second copy in the folder."""
+    from mkdocs.structure.files import File
+
+    for path in sorted((ROOT / "paper_figures" / "figures").glob("*.png")):
+        files.append(File.generated(config, f"images/figures/{path.name}", abs_src_path=str(path)))
+    return files
+
+
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Fill the markers of two pages, and turn links to files outside the folder into their names."""
     if page.file.src_uri == "api.md":
         markdown = markdown.replace("<!-- api -->", _api())
     if page.file.src_uri == "notebooks.md":
         markdown = markdown.replace("<!-- notebooks -->", _notebooks())
+    markdown = markdown.replace("](../paper_figures/figures/", "](images/figures/")
     return re.sub(r"\[([^\]]+)\]\(\.\./([^)#\s]+)[^)]*\)", _outside, markdown)
 
 

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from balanceroute_opt import InputError
+from balanceroute_opt.experiments.store import RowStore
 from balanceroute_opt.files import atomic_write
 
 from .common import Size, tidy
 
 HERE = Path(__file__).resolve().parent
 FIGURES = (
-    "trajectory", "scaling", "hindsight", "load-sweep", "horizon", "predictors", "staleness",
+    "trajectory", "published", "scaling", "hindsight", "load-sweep", "horizon", "predictors", "staleness",
     "solvers", "dispatch", "energy",
 )  # fmt: skip
 """In the order of the README."""
@@ -55,7 +56,7 @@ def make(
     Returns
     -------
     files : list of Path
-        Table, PNG, PDF.
+        Table, PNG, PDF, and the page that a figure may write.
     seconds : float
 
     Raises
@@ -82,13 +83,19 @@ def make(
         raise InputError(f"{path}: no such table; make it first, without --plot")
     if not plot_only:
         store = out / "rows" / (f"smoke-{name}" if smoke else name)
-        table = tidy(module.generate(Size(smoke, jobs, store, force, progress)))
+        if force:
+            kept = RowStore(store)
+            with kept.lock():
+                kept.clear()
+        table = tidy(module.generate(Size(smoke, jobs, store, progress)))
         with atomic_write(path, force=True) as temporary:
             table.write_csv(temporary)
             if os.path.getsize(temporary) > MAX_TABLE:
                 raise InputError(f"{path}: the table has more than {MAX_TABLE:,} bytes")
+    drawn = pl.read_csv(path, infer_schema_length=None)
+    files = [path, *(pictures / f"{name}.{kind}" for kind in ("png", "pdf"))]
     with style.applied():
-        figure = module.plot(pl.read_csv(path, infer_schema_length=None))
-        files = [path, *(pictures / f"{name}.{kind}" for kind in ("png", "pdf"))]
-        style.save(figure, files[1:])
+        style.save(module.plot(drawn), files[1:])
+    if hasattr(module, "page") and not smoke:
+        files.append(module.page(drawn))
     return files, time.perf_counter() - begin

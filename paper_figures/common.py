@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import balanceroute_opt as bro
+from balanceroute_opt.experiments.engine import compute
 from balanceroute_opt.experiments.store import RowStore
 from balanceroute_opt.experiments.study import Study, Workload, run_study
 
@@ -29,7 +30,6 @@ class Size:
     smoke: bool
     jobs: int
     store: Path
-    force: bool
     progress: Callable[[int, int], None] | None
 
     def of(self, full: Any, smoke: Any) -> Any:
@@ -38,31 +38,24 @@ class Size:
 
     def study(self, **what: Any) -> Any:
         """The table of a study; rows that are finished are not computed again."""
-        options: dict[str, Any] = {"jobs": self.jobs, "force": self.force, "progress": self.progress}
-        return run_study(Study(**what), self.store, **options)
+        return run_study(Study(**what), self.store, jobs=self.jobs, progress=self.progress)
 
     def rows(self, function: Callable[..., dict[str, Any]], tasks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """``function(**task) -> row`` for every task, in order, resumable as a study is."""
-        import joblib
-
+        keyed = {task_key(function, task): task for task in tasks}
         store = RowStore(self.store)
         with store.lock():
-            if self.force:
-                store.clear()
-            found = {}
-            for task in tasks:
-                key = task_key(function, task)
-                row = store.get(key)
-                if row is not None:
-                    found[key] = row
-            missing = {key: task for task in tasks if (key := task_key(function, task)) not in found}
-            self._tell(len(found), len(tasks))
-            parallel = joblib.Parallel(n_jobs=self.jobs, return_as="generator_unordered", batch_size=1)
-            for key, row in parallel(joblib.delayed(_keyed)(key, function, task) for key, task in missing.items()):
+            found = {key: row for key in keyed if (row := store.get(key)) is not None}
+            missing = {key: (function, task) for key, task in keyed.items() if key not in found}
+            before = len(found)
+            self._tell(before, len(keyed))
+
+            def keep(key: str, row: dict[str, Any]) -> None:
                 store.put(key, row)
                 found[key] = row
-                self._tell(len(found), len(tasks))
-        return [found[task_key(function, task)] for task in tasks]
+
+            compute(_row, missing, keep, self.jobs, progress=lambda done: self._tell(before + done, len(keyed)))
+        return [found[key] for key in keyed]
 
     def _tell(self, done: int, total: int) -> None:
         if self.progress is not None:
@@ -75,8 +68,8 @@ def task_key(function: Callable[..., Any], task: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _keyed(key: str, function: Callable[..., dict[str, Any]], task: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    return key, function(**task)
+def _row(function: Callable[..., dict[str, Any]], task: dict[str, Any]) -> dict[str, Any]:
+    return function(**task)
 
 
 def trace_file(name: str) -> str:

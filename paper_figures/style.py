@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 
-COLUMN, PAGE = 3.5, 7.2
-"""Widths in inches."""
+from balanceroute_opt.evaluation.intervals import mean_and_half_width
+
+COLUMN = 3.4
+"""Width of every figure in inches: one column of a two-column page."""
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
 )  # fmt: skip
@@ -26,6 +30,7 @@ ROUTERS: dict[str, tuple[str, str, Any]] = {
     "br-0-least-load": (SKY, "D", (0, (4, 1, 1, 1))),
     "br-h": (RED, "P", (0, (2.5, 1))),
     "br-h:predictor=survival": (PINK, "X", (0, (1, 1.2))),
+    "random": (GREEN, "*", (0, (1, 2))),
     "vllm": (GREEN, "<", (0, (3, 1, 1, 1, 1, 1))),
 }
 LABELS = {
@@ -34,20 +39,22 @@ LABELS = {
     "br-h:predictor=survival": "br-h (survival)",
 }
 _RC = {
-    "font.size": 8,
-    "axes.titlesize": 8,
+    "font.size": 7.5,
+    "axes.titlesize": 7.5,
     "axes.titlelocation": "left",
-    "axes.labelsize": 8,
+    "axes.titlepad": 4,
+    "axes.labelsize": 7.5,
     "legend.fontsize": 7,
     "legend.frameon": False,
-    "legend.handlelength": 2.6,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
+    "legend.handlelength": 2.8,
+    "legend.columnspacing": 1.2,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
-    "lines.linewidth": 1.1,
-    "lines.markersize": 3.4,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 3.0,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "pdf.fonttype": 42,
@@ -73,10 +80,34 @@ def line(router: str) -> dict[str, Any]:
     return {"color": colour, "marker": marker, "linestyle": dashes, "label": label(router), "clip_on": False}
 
 
+def means(table: Any, by: Sequence[str], value: str) -> Any:
+    """Mean of a column over the other rows, and half the 95 % interval (0 for one row), in the order of the table."""
+    import polars as pl
+
+    rows = []
+    for part in table.partition_by(list(by), maintain_order=True):
+        mean, half = mean_and_half_width(part[value].to_list())
+        rows.append({name: part[name][0] for name in by} | {value: mean, "half": 0.0 if math.isnan(half) else half})
+    return pl.DataFrame(rows)
+
+
+def curve(axes: Any, x: Any, y: Any, half: Any, look: dict[str, Any]) -> None:
+    """A line, and the band of its intervals where there are any."""
+    x, y, half = (np.asarray(values, float) for values in (x, y, half))
+    axes.plot(x, y, **look)
+    if half.any():
+        axes.fill_between(x, y - half, y + half, color=look["color"], alpha=0.18, linewidth=0)
+
+
 def below(figure: Any, axes: Any, columns: int) -> None:
     """One legend for all panels, under them."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def head(figure: Any, text: str) -> None:
+    """What all panels have in common, above them."""
+    figure.suptitle(text, fontsize=7.5, x=0.01, ha="left")
 
 
 def save(figure: Any, paths: Sequence[Path]) -> None:
@@ -89,7 +120,7 @@ def save(figure: Any, paths: Sequence[Path]) -> None:
         with atomic_write(path, force=True) as temporary:
             if path.suffix == ".png":
                 buffer = io.BytesIO()
-                figure.savefig(buffer, format="png", dpi=220)
+                figure.savefig(buffer, format="png", dpi=260)
                 image = Image.open(buffer).convert("RGB").quantize(128, dither=Image.Dither.NONE)
                 image.save(temporary, format="png", optimize=True)
             else:

@@ -55,7 +55,7 @@ def plot(table: Any) -> Any:
     import matplotlib.pyplot as plt
     import polars as pl
 
-    figure, panels = plt.subplots(3, 1, figsize=(style.COLUMN, 4.6), sharex=True, sharey=True, layout="constrained")
+    figure, panels = plt.subplots(3, 1, figsize=(style.COLUMN, 4.0), sharex=True, sharey=True, layout="constrained")
     for axes, router in zip(panels, ROUTERS, strict=True):
         part = table.filter(pl.col("router") == router)
         step, scale = part["step"].to_numpy(), 1e3
@@ -75,7 +75,8 @@ def plot(table: Any) -> Any:
         axes.set_title(f"{style.label(router)}: {100 * lost:.1f} % over equal loads here", color=colour)
     panels[1].set_ylabel("KV tokens of a worker (thousands)")
     panels[2].set_xlabel("decode step")
-    panels[0].set_ylim(bottom=0.9 * table["min"].min() / 1e3)
+    panels[0].set_ylim(bottom=0.8 * table["min"].min() / 1e3)
     panels[0].margins(x=0)
+    style.head(figure, f"{NAME}, load {UTILIZATION:g}, one replay")
     style.below(figure, panels[0], 1)
     return figure

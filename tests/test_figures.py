@@ -1,8 +1,9 @@
-"""The figures' command, in smoke size."""
+"""The figures' command, in smoke size: every figure, and what it refuses."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,12 @@ ROOT = Path(__file__).resolve().parent.parent
 pytest.importorskip("matplotlib")
 
 
-def test_smoke_makes_table_and_pictures_and_plots_again(capsys):
-    assert main(["figures", "trajectory,load-sweep", "--smoke", "--json"]) == 0
+def test_smoke_makes_every_table_and_picture(capsys):
+    pytest.importorskip("ortools")
+    assert main(["figures", "--all", "--smoke", "--json"]) == 0
     made = json.loads(capsys.readouterr().out)["made"]
-    assert [entry["figure"] for entry in made] == ["trajectory", "load-sweep"]
+    assert main(["figures"]) == 0
+    assert [entry["figure"] for entry in made] == capsys.readouterr().out.split()
     for entry in made:
         table, png, pdf = map(Path, entry["files"])
         assert table.parent == ROOT / "paper_figures" / "out" / "smoke"
@@ -26,13 +29,24 @@ def test_smoke_makes_table_and_pictures_and_plots_again(capsys):
     assert main(["figures", "trajectory", "--smoke", "--plot"]) == 0
 
 
-def test_every_figure_is_there_and_in_the_readme(capsys):
+def test_rows_that_are_finished_are_not_computed_again(capsys, monkeypatch):
+    assert main(["figures", "scaling", "--smoke", "--force"]) == 0
+    monkeypatch.setattr("balanceroute_opt.experiments.study._row", None)
+    monkeypatch.setattr("paper_figures.scaling.decisions.__code__", (lambda router, workers, slots, n: 1 / 0).__code__)
+    assert main(["figures", "scaling", "--smoke"]) == 0
+
+
+def test_every_figure_is_in_the_readme_and_in_the_gallery_with_its_committed_files(capsys):
     assert main(["figures"]) == 0
     names = capsys.readouterr().out.split()
-    readme = (ROOT / "paper_figures" / "README.md").read_text()
-    for name in names:
-        assert (ROOT / "paper_figures" / f"{name.replace('-', '_')}.py").is_file()
-        assert f"| `{name}` |" in readme
+    folder = ROOT / "paper_figures"
+    readme, gallery = (path.read_text() for path in (folder / "README.md", ROOT / "docs" / "figures.md"))
+    assert re.findall(r"^\| `([\w-]+)` \|", readme, re.MULTILINE) == names
+    for name in (name for name in names if (folder / "data" / f"{name}.csv").is_file()):
+        assert (folder / f"{name.replace('-', '_')}.py").is_file()
+        assert f"](../paper_figures/figures/{name}.png)" in gallery
+        for file, most in (("data/{}.csv", 200_000), ("figures/{}.png", 200_000), ("figures/{}.pdf", 100_000)):
+            assert 0 < (folder / file.format(name)).stat().st_size < most
 
 
 @pytest.mark.parametrize(
