@@ -1,6 +1,6 @@
 """Fill the registry: every problem of the library gets a row, and its row gets what the solvers find.
 
-    python instances/solve.py [NAME ...] [--set S] [--problem P] [--time-limit 60] [--only-open] [--bounds-only]
+    python instances/solve.py [NAME ...] [--set S] [--problem P] [--solver S] [--time-limit 60] [--only-open]
 
 A row changes only if a schedule is cheaper or a certificate proves more, as with `balanceroute instances improve`.
 Instances that are new in a set get their rows here.
@@ -18,6 +18,7 @@ from typing import Any
 import balanceroute_opt as bro
 from balanceroute_opt.library import Entry, Library, Row, read_library
 from balanceroute_opt.library.catalogue import MAX_FILE
+from balanceroute_opt.oracles.reinsertion import reinsertion
 
 
 def rows_of(library: Library, entry: Entry) -> tuple[Row, ...]:
@@ -65,10 +66,13 @@ def fill(library: Library, entry: Entry, row: Row, args: argparse.Namespace) -> 
     if args.bounds_only:
         return
     warm = entry.schedule(row.problem)
+    options = {"time_limit": args.time_limit, "seed": args.seed} | ({"solver": args.solver} if args.solver else {})
     if row.problem == "placement":
-        found: bro.Solution = bro.solve_placement(inst, cluster, start, time_limit=args.time_limit, warm=warm)
+        if warm is not None and attempt(library, row, schedule=reinsertion(inst, cluster, warm), method="reinsertion"):
+            warm = entry.schedule(row.problem)
+        found: bro.Solution = bro.solve_placement(inst, cluster, start, warm=warm, **options)
     else:
-        found = bro.solve_schedule(inst, cluster, time_limit=args.time_limit, warm=warm, **windows(entry, row))
+        found = bro.solve_schedule(inst, cluster, warm=warm, **windows(entry, row), **options)
     if found.schedule is not None:
         attempt(library, row, schedule=found.schedule, method=found.solver)
     for certificate in (found.certificate, found.proof):
@@ -102,6 +106,8 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--set")
     parser.add_argument("--problem", choices=("placement", "schedule"))
+    parser.add_argument("--solver", help="of solve_placement or solve_schedule (default: auto)")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--time-limit", type=float, default=60.0)
     parser.add_argument("--only-open", action="store_true", help="leave proved rows alone")
     parser.add_argument("--bounds-only", action="store_true", help="no solver")

@@ -94,7 +94,7 @@ class Task:
             raise CertificateError(f"the certificate is about {certificate.get('problem')}, not {self.problem}")
         proved = verify(self.entry.inst, self.entry.cluster, certificate)
         if math.isinf(proved):
-            raise CertificateError("the certificate is of a problem without a solution, which the library does not hold")
+            raise CertificateError("the certificate is of a problem without a solution, and the library holds none")
         data = certificate["data"]
         if self.problem == "placement":
             if data["start"] != self._given().tolist():
