@@ -303,13 +303,13 @@ def test_no_brackets_without_hindsight_and_none_of_preempted_runs(every):
 
 
 def test_wrong_schedule_certificate_is_not_passed_over(monkeypatch):
-    from balanceroute_opt.experiments import brackets
+    from balanceroute_opt.experiments import hindsight
 
     def optimistic(*args, **kwargs):
         bound = bro.schedule_bound(*args, **kwargs)
         return replace(bound, value=bound.value * 1.01)
 
-    monkeypatch.setattr(brackets, "schedule_bound", optimistic)
+    monkeypatch.setattr(hindsight, "schedule_bound", optimistic)
     with pytest.raises(bro.CertificateError, match="its certificate proves"):
         bro.compare(INST.head(20), CLUSTER, "jsq", hindsight=10)
 

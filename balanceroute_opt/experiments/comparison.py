@@ -26,7 +26,7 @@ from ..metrics import METRICS, Window, window_bounds
 from ..oracles.bounds import placement_bound
 from ..schedule import check
 from ..simulator import simulate
-from .brackets import BRACKETS, Judged, bracket_fields, bracket_table, brackets
+from .hindsight import BRACKETS, Judged, bracket_fields, bracket_table, brackets
 from .specs import nearest, options_of, resolve, router_from
 from .workload import describe, plain
 
