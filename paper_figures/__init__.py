@@ -93,6 +93,8 @@ def make(
             if os.path.getsize(temporary) > MAX_TABLE:
                 raise InputError(f"{path}: the table has more than {MAX_TABLE:,} bytes")
     drawn = pl.read_csv(path, infer_schema_length=None)
+    empty = [column for column in drawn.columns if drawn[column].null_count() == len(drawn)]
+    drawn = drawn.with_columns(pl.col(empty).cast(pl.Float64))  # a column without values reads as text
     files = [path, *(pictures / f"{name}.{kind}" for kind in ("png", "pdf"))]
     with style.applied():
         style.save(module.plot(drawn), files[1:])

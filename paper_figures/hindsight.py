@@ -11,29 +11,29 @@ from balanceroute_opt.oracles.reinsertion import reinsertion
 from . import style
 from .common import TRACES, Size, cluster, instance
 
-NAMES = (*TRACES, "bfio")
-UTILIZATION, BOUND = 0.8, "pigeonhole"
+NAMES, LOADS, BOUND = (*TRACES, "bfio"), (0.8, 1.1), "pigeonhole"
 LEFT_OUT = ("llumnix", "bf-io")
 """Llumnix needs a KV capacity; BF-IO solves a program in every step."""
 
 
 def generate(size: Size) -> Any:
-    """One row per router and workload: a few seconds each."""
+    """One row per workload, load and router: a few seconds each."""
     import polars as pl
 
     routers = [name for name in bro.ROUTERS if name not in LEFT_OUT][:: size.of(1, 5)]
     tasks = [
-        {"name": name, "router": router, "smoke": size.smoke, "utilization": UTILIZATION, "passes": size.of(60, 5)}
+        {"name": name, "router": router, "smoke": size.smoke, "load": load, "passes": size.of(60, 5)}
         for name in NAMES[:: size.of(1, 3)]
+        for load in LOADS[:: size.of(1, 2)]
         for router in routers
     ]
     return pl.DataFrame(size.rows(bracket, tasks), infer_schema_length=None)
 
 
-def bracket(name: str, router: str, smoke: bool, utilization: float, passes: int) -> dict[str, Any]:
+def bracket(name: str, router: str, smoke: bool, load: float, passes: int) -> dict[str, Any]:
     """One run, the bound on its placement problem, and the best placement that is known for the same starts."""
     where = cluster(smoke)
-    inst = prepare(instance(name, smoke), where, utilization=utilization)
+    inst = prepare(instance(name, smoke), where, utilization=load)
     run = bro.simulate(inst, where, router, seed=0)
     bound = bro.placement_bound(run.instance, where, run.schedule.start, BOUND)
     if bro.verify(run.instance, where, bound.certificate) != bound.value:
@@ -46,9 +46,8 @@ def bracket(name: str, router: str, smoke: bool, utilization: float, passes: int
         "requests": len(inst),
         "workers": where.workers,
         "slots": where.slots,
-        "utilization": utilization,
+        "load": load,
         "router": router,
-        "told_lengths": router == "br-h",
         "seed": 0,
         "peak_sum": run.peak_sum,
         "bound": bound.value,
@@ -63,33 +62,35 @@ def bracket(name: str, router: str, smoke: bool, utilization: float, passes: int
 
 
 def plot(table: Any) -> Any:
-    """One panel per workload, routers sorted by their mean upper end."""
+    """One panel per workload, routers sorted by their mean upper end, a bracket per load."""
     import matplotlib.pyplot as plt
     import polars as pl
 
+    looks = dict(zip(LOADS, ((style.BLUE, "o", 0.2), (style.RED, "D", -0.2)), strict=True))
     names = table["workload"].unique(maintain_order=True).to_list()
     order = table.group_by("router").agg(pl.col("upper").mean()).sort("upper", descending=True)["router"].to_list()
-    height = 0.9 + 0.28 * len(order) * -(-len(names) // 2) / 2
+    height = 1.1 + 0.32 * len(order) * -(-len(names) // 2) / 2
     figure, panels = plt.subplots(-(-len(names) // 2), 2, figsize=(style.COLUMN, height), sharey=True, squeeze=False,
                                   layout="constrained")  # fmt: skip
     for axes, name in zip(panels.flat, names, strict=True):
         part = table.filter(pl.col("workload") == name)
         for row in part.iter_rows(named=True):
-            y = order.index(row["router"])
+            colour, marker, shift = looks[row["load"]]
+            y = order.index(row["router"]) + shift
             low, high = 100 * (row["lower"] - 1), 100 * (row["upper"] - 1)
-            colour = style.RED if row["told_lengths"] else style.BLUE
-            axes.plot([low, high], [y, y], color=colour, linewidth=3.2, alpha=0.35, solid_capstyle="butt")
-            axes.plot([low], [y], marker="|", color=colour, markersize=6, markeredgewidth=1.2)
-            axes.plot([high], [y], marker="o", color=colour)
+            axes.plot([low, high], [y, y], color=colour, linewidth=1.4, alpha=0.6, solid_capstyle="butt")
+            axes.plot([low], [y], marker="|", color=colour, markersize=4, markeredgewidth=1)
+            axes.plot([high], [y], marker=marker, color=colour, markersize=2.2)
         axes.set_title(f"{name}\n({part['requests'][0]:,} requests)")
         axes.set_xlim(left=0)
-        axes.grid(axis="x", color="0.9", linewidth=0.6)
+        axes.set_yticks(range(len(order)), order)
+        axes.grid(color="0.92", linewidth=0.6)
         axes.set_axisbelow(True)
         axes.tick_params(axis="y", length=0)
-    panels[0, 0].set_yticks(range(len(order)), order)
     figure.supxlabel("sum of largest loads above the best placement\nwith the same admission steps (%)", fontsize=7.5)
-    (dot,) = panels[0, 0].plot([], [], "o", color=style.BLUE)
-    (bar,) = panels[0, 0].plot([], [], "|", color=style.BLUE, markersize=6, markeredgewidth=1.2)
-    figure.legend([bar, dot], ["at least (a better placement is known)", "at most (certified bound)"],
-                  loc="outside upper left", ncols=1)  # fmt: skip
+    entries = {}
+    for load, (colour, marker, _) in looks.items():
+        entries[f"load {load:g}, at least"] = plt.Line2D([], [], color=colour, marker="|", markersize=4)
+        entries[f"load {load:g}, at most (certified)"] = plt.Line2D([], [], color=colour, marker=marker, markersize=2.2)
+    figure.legend(entries.values(), entries, loc="outside upper left", ncols=2)
     return figure

@@ -14,7 +14,7 @@ from .common import Size
 ROUTERS = ("jsq", "least-kv", "br-0", "br-0-least-load", "br-h")
 WORKERS = (4, 8, 16, 32, 72, 144)
 NAME, UTILIZATION = "bfio", 1.1
-PER_WORKER = (600, 60)
+PER_WORKER = (600, 24)
 """Requests per worker in full and in smoke size."""
 
 
