@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import re
 import sys
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 import balanceroute_opt as bro
 from balanceroute_opt.oracles import model_files
@@ -458,6 +460,8 @@ def test_prices_prove_the_value_of_the_relaxation(tmp_path, seeds):
             assert found.bound.value == pytest.approx(value, rel=1e-9)
             # What is spent on steps is the value as well: the solution and the prices agree.
             assert found.steps["cost"].sum() + found.bill["constant"] == pytest.approx(value, rel=1e-9)
+            paid = found.bill["requests"] + found.bill["steps"]
+            assert found.steps["paid"].sum() == pytest.approx(paid, rel=1e-9)
             assert found.bound.value >= bro.schedule_bound(inst, cluster, **without_name(given)).value
 
 
@@ -590,3 +594,27 @@ def test_tables_text_and_picture(tmp_path):
     assert "nothing" in str(empty)
     with pytest.raises(bro.InputError, match="no prices to draw"):
         empty.plot()
+
+
+def test_the_examples_of_the_page(tmp_path, monkeypatch):
+    page = (ROOT / "docs" / "oracles.md").read_text()
+    (tmp_path / "instances").symlink_to(ROOT / "instances")
+    monkeypatch.chdir(tmp_path)
+    files, priced = (
+        re.search(rf"^## {title}\n.*?^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL).group(1)
+        for title in ("Files for other solvers", "Prices")
+    )
+    writing = files.splitlines()[:-2]
+    exec("\n".join(writing), {"bro": bro})
+    solved(tmp_path / "model.mps")[1].rename(tmp_path / "model.sol")
+    (tmp_path / "model.mps").unlink()
+    (tmp_path / "late.lp").unlink()
+    names = {"bro": bro}
+    exec(files.replace("bro.peak_sum", "value = bro.peak_sum"), names)
+    assert names["value"] == 350_628
+    names = {"bro": bro, "print": lambda text: names.update(shown=text)}
+    exec(priced, names)
+    first, _, third = names["shown"].splitlines()[:3]
+    assert f"{first}\n" in page
+    assert f"{third}\n" in page
+    assert (tmp_path / "prices.png").exists()

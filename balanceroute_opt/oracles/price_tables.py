@@ -27,7 +27,7 @@ _MEAN, _SINGLE, _CROWDED, _INK = "#1f5f99", "#d48c1c", "#c1432e", "#333333"
 
 # What a column holds, and how that is shown: unit and factor.
 _KIND = {
-    **dict.fromkeys(("cost", "tokens", "slots", "earlier", "later"), "cost"),
+    **dict.fromkeys(("cost", "tokens", "slots", "earlier", "later", "paid"), "cost"),
     **dict.fromkeys(("token", "single"), "token"),
     **dict.fromkeys(("slot", "own", "crowding"), "slot"),
     "share": "share",
@@ -36,10 +36,10 @@ _KIND = {
 }
 _PLAIN = {"share": ("%", 100.0), "peak": ("tokens", 1.0), "active": ("", 1.0)}
 _SCALES: dict[str, dict[str, tuple[str, float]]] = {
-    "s": {"cost": ("ms", 1e3), "token": ("ns", 1e9), "slot": ("µs", 1e6)} | _PLAIN,
+    "s": {"cost": ("ms", 1e3), "token": ("ns", 1e9), "slot": ("ms", 1e3)} | _PLAIN,
     "token-steps": dict.fromkeys(("cost", "token", "slot"), ("tok-steps", 1.0)) | _PLAIN,
 }
-_HEADER = {"last": "last start", "start": "best start", "earlier": "earlier saves <=", "later": "later saves <="}
+_HEADER = {"last": "last start", "start": "best start", "earlier": "earlier <=", "later": "later <="}
 
 Table = Literal["requests", "steps"]
 Columns = dict[str, NDArray[Any]]
@@ -76,7 +76,8 @@ class Prices:
         alone can set the pace pay for a token beside that, summed over them; ``slot``: price of a slot, per active
         request; ``own``: beside it, summed over requests that keep the step active alone; ``crowding``: what the
         prices of the step exceed its cost ``c`` by, because a step cannot be active more than once; ``peak``,
-        ``active``: tokens and activity in the solution of the relaxation; ``cost``: of them, ``a*peak + c*active``.
+        ``active``: tokens and activity in the solution of the relaxation; ``cost``: of them, ``a*peak + c*active``;
+        ``paid``: what requests and the count of steps pay for it, which is crowding more.
     """
 
     problem: Literal["placement", "schedule"]
@@ -96,7 +97,7 @@ class Prices:
         return pl.DataFrame(self._columns(table))
 
     def top(self, n: int = 10, table: Table = "requests") -> pl.DataFrame:
-        """The `n` rows that cost most, dearest first."""
+        """The `n` requests that pay most, or the `n` steps for which most is paid, dearest first."""
         import polars as pl
 
         return pl.DataFrame({k: v[self._dearest(n, table)] for k, v in self._columns(table).items()})
@@ -161,7 +162,8 @@ class Prices:
             console.print(line)
         for title, table in tables:
             console.print(f"\n{title}:", table)
-        return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+        lines = "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+        return lines.replace("\n\n\n", "\n\n").strip() + "\n"
 
     def __str__(self) -> str:
         return self.text()
@@ -187,7 +189,8 @@ class Prices:
         return self.requests if table == "requests" else self.steps
 
     def _dearest(self, n: int, table: str) -> Int64Array:
-        return np.argsort(-self._columns(table)["cost"], kind="stable")[: integer(n, "n", 0)]
+        paid = self._columns(table)["cost" if table == "requests" else "paid"]
+        return np.argsort(-paid, kind="stable")[: integer(n, "n", 0)]
 
     def _lines(self) -> list[str]:
         over = self.windows if self.problem == "placement" else f"start windows: {self.windows}"
@@ -208,7 +211,7 @@ class Prices:
         for name in names:
             scale = scales[_KIND[name]][1] if name in _KIND else 0.0
             values = [columns[name][r].item() for r in rows]
-            cells.append(["-" if v != v else f"{v * scale:.4g}" if scale else str(v) for v in values])
+            cells.append(["-" if v != v else _short(v * scale) if scale else str(v) for v in values])
         headers = [f"{_HEADER.get(name, name)}\n{scales[_KIND[name]][0] if name in _KIND else ''}" for name in names]
         return headers, [list(row) for row in zip(*cells, strict=True)]
 
@@ -238,7 +241,7 @@ class Prices:
         for i in self._dearest(5, "requests").tolist():
             axes[-1].annotate(
                 f"{i}", (begin[i], paid[i]), xytext=(-4, 0), textcoords="offset points", ha="right", va="center",
-                fontsize=8, color=_INK,
+                fontsize=8, color=_INK, bbox={"fc": "white", "ec": "none", "pad": 0.5},
             )  # fmt: skip
         axes[-1].set_ylabel(f"what a request pays\n{unit}")
         idle = "; idle steps left out at dotted lines" if len(gaps) else ""
@@ -257,6 +260,10 @@ class Prices:
         for panel in axes[:-1]:
             panel.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, borderaxespad=0.1)
         figure.suptitle(self._lines()[0], x=0.01, ha="left", color=_INK, fontsize=11, fontweight="bold")
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _runs(positions: Int64Array) -> list[tuple[int, int]]:

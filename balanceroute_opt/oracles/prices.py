@@ -260,6 +260,7 @@ def _schedule(case: ScheduleCase, dual: _Dual, words: str, bound: Bound) -> Pric
         "peak": dual.peak,
         "active": dual.active,
         "cost": a * dual.peak + c * dual.active,
+        "paid": a * dual.peak + (c + dual.rho) * dual.active,
     }
     bill = {
         "requests": float(requests["cost"].sum()),
@@ -340,6 +341,7 @@ def _uniform(step: Int64Array, token: float, single: float, peak: Float64Array, 
             "peak": peak,
             "active": none + 1.0,
             "cost": cost,
+            "paid": cost,
         }
     )
 
