@@ -72,6 +72,8 @@ _PUBLIC = {
     "StepRegret": "experiments.regret",
     "step_regret": "experiments.regret",
     "compare": "experiments.comparison",
+    "Bracket": "experiments.bracket",
+    "bracket": "experiments.bracket",
     "BadInstance": "worstcase.found",
     "Family": "worstcase.families",
     "adversary": "worstcase.search",

@@ -29,6 +29,7 @@ _COMMANDS = (
     "report",
     "instances",
     "adversary",
+    "bracket",
 )
 
 _EPILOG = """\

@@ -1,0 +1,592 @@
+"""Every router's distance from the hindsight optimum on a whole trace, from below and from above.
+
+Routers with the same admission steps share a *problem*: one bound, one search. What is computed is cut into pure tasks
+(a run, a search, a bound) that are kept by the digest of all that decides them, so that a killed bracket goes on where
+it was, on one machine or many (``docs/brackets.md``, ``docs/scale.md``).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import math
+import os
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__
+from .._validate import Int64Array, integer, real
+from ..certificates import verify, write_certificate
+from ..errors import CertificateError, InputError
+from ..files import write_instance, write_schedule
+from ..instance import Cluster, Instance, require_fit
+from ..oracles.anytime import search_placement
+from ..oracles.bounds import placement_bound, schedule_bound
+from ..oracles.makespan import makespan_bound
+from ..schedule import Schedule, check, decode_time, peak_sum
+from ..simulator import simulate
+from .comparison import check_bounds
+from .engine import compute, require_jobs
+from .specs import resolve, router_from
+from .store import RowStore
+from .workload import describe, plain
+
+__all__ = ["Bracket", "Problem", "bracket"]
+
+_COMPILE_SECONDS = 1.0  # of a search, so that a short budget still searches
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Given admission steps, on the step clock, with the best that is known of both hindsight problems.
+
+    Attributes
+    ----------
+    name : str
+        ``problem-1``, ...: of its files.
+    instance : Instance
+    start : ndarray of int64, shape (n,)
+    routers : tuple of str
+        Whose runs have these starts.
+    best : Schedule
+        The best placement known (P1).
+    best_peak_sum : int
+        Its cost, token-steps.
+    found_by : str
+        A router, or ``search``.
+    bound : int
+        Certified lower bound on ``peak_sum``.
+    bound_method : str
+    certificate : dict
+    best_decode_time : float
+        Least decode time known of a schedule without a later start (P2, ``latest`` = `start`), seconds.
+    time_bound : float or None
+        Certified lower bound on it, seconds.
+    time_certificate : dict or None
+    trajectory : tuple of (seconds, objective)
+        Of the search that found the best placement.
+    """
+
+    name: str
+    instance: Instance
+    start: Int64Array
+    routers: tuple[str, ...]
+    best: Schedule
+    best_peak_sum: int
+    found_by: str
+    bound: int
+    bound_method: str
+    certificate: dict[str, Any]
+    best_decode_time: float
+    time_bound: float | None
+    time_certificate: dict[str, Any] | None
+    trajectory: tuple[tuple[float, int], ...]
+
+    @property
+    def gap(self) -> float:
+        """Best placement known over the bound, minus 1."""
+        return self.best_peak_sum / self.bound - 1
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Bracket:
+    """Routers between the best known and the certified bound; made by :func:`bracket`.
+
+    Attributes
+    ----------
+    rows : list of dict
+        One per run, best first by ``peak_sum`` over its bound: ``router``, ``problem``, ``peak_sum``, ``above_best``
+        and ``above_bound`` (shares, P1), ``decode_time``, ``time_above_best``, ``time_above_bound`` (P2),
+        ``makespan`` and ``makespan_above_bound`` (wall clock).
+    problems : list of Problem
+    skipped : dict of str to str
+        Routers that cannot run here, and why.
+    workload, cluster : dict
+    makespan_bound : float or None
+        Common to all routers, seconds; on the wall clock.
+    schedules : dict of str to Schedule
+        Of every run.
+    """
+
+    rows: list[dict[str, Any]]
+    problems: list[Problem]
+    skipped: dict[str, str]
+    workload: dict[str, Any]
+    cluster: dict[str, Any]
+    makespan_bound: float | None
+    schedules: dict[str, Schedule]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for ``json.dumps``."""
+        return plain(
+            {
+                "schema": "balanceroute/bracket",
+                "version": 1,
+                "workload": self.workload,
+                "cluster": self.cluster,
+                "makespan_bound": self.makespan_bound,
+                "rows": self.rows,
+                "problems": [
+                    {
+                        "name": p.name,
+                        "routers": list(p.routers),
+                        "best_peak_sum": p.best_peak_sum,
+                        "found_by": p.found_by,
+                        "bound": p.bound,
+                        "bound_method": p.bound_method,
+                        "gap": p.gap,
+                        "best_decode_time": p.best_decode_time,
+                        "time_bound": p.time_bound,
+                        "trajectory": [list(point) for point in p.trajectory],
+                    }
+                    for p in self.problems
+                ],
+                "skipped": self.skipped,
+                "conclusions": self.sentences(),
+            }
+        )
+
+    def sentences(self) -> list[str]:
+        """What to conclude, in plain sentences."""
+        first = self.rows[0]
+        lines = [
+            f"{first['router']} is at least {_low(first['above_best'])} and at most {_high(first['above_bound'])} "
+            "above the best placement of its own admissions."
+        ]
+        widest = max(self.problems, key=lambda p: p.gap)
+        lines.append(
+            f"The optimum lies between the bound and the best known: they are {_high(widest.gap)} apart"
+            f"{'' if len(self.problems) == 1 else ' at most'}."
+        )
+        return lines
+
+    def text(self, width: int = 100) -> str:
+        """Table and conclusions as text."""
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+
+        timed = any(p.time_bound is not None for p in self.problems)
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        table.add_column("router")
+        table.add_column("peak_sum\ntoken-steps", justify="right")
+        table.add_column("above the best placement\nat least .. at most", justify="right")
+        if timed:
+            table.add_column("decode\ntime, s", justify="right")
+            table.add_column("above the best schedule\nat least .. at most", justify="right")
+        if self.makespan_bound is not None:
+            table.add_column("makespan\nover bound", justify="right")
+        for row in self.rows:
+            cells = [row["router"], f"{row['peak_sum']:,}", _span(row["above_best"], row["above_bound"])]
+            if timed:
+                cells += [f"{row['decode_time']:,.2f}", _span(row["time_above_best"], row["time_above_bound"])]
+            if self.makespan_bound is not None:
+                cells.append(_high(row["makespan_above_bound"]))
+            table.add_row(*cells)
+        out = io.StringIO()
+        console = Console(file=out, width=width, highlight=False, markup=False, emoji=False)
+        w, c = self.workload, self.cluster
+        console.print(
+            f"{w['name']}: {w['requests']:,} requests, {w['clock']} clock; {c['workers']} x {c['slots']} slots"
+        )
+        console.print(table)
+        for p in self.problems:
+            who = ", ".join(p.routers)
+            console.print(
+                f"{p.name} ({who}): best placement {p.best_peak_sum:,} by {p.found_by}, bound {p.bound_method} "
+                f"{p.bound:,} (certified): {_high(p.gap)} apart."
+            )
+        console.print("At least: over the best known. At most: over the certified bound. Schedules: no later start.")
+        for line in self.sentences():
+            console.print(line)
+        for name, reason in self.skipped.items():
+            console.print(f"Left out: {name} ({reason}).")
+        return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+    def save(self, folder: str | os.PathLike[str], force: bool = False) -> None:
+        """Write every problem, schedule and certificate into a folder; ``balanceroute check`` verifies it again.
+
+        Raises
+        ------
+        InputError
+            If a file exists and `force` is false, or the folder cannot be written.
+        """
+        folder = Path(folder)
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as exc:
+            raise InputError(f"{folder}: {exc.strerror or exc}") from None
+        cluster = Cluster.from_dict(self.cluster)
+        for p in self.problems:
+            stem = folder / p.name
+            write_instance(p.instance, f"{stem}.instance.json.gz", force, cluster, p.start)
+            write_schedule(p.best, f"{stem}.best.schedule.json.gz", p.instance, force)
+            for router in p.routers:
+                write_schedule(
+                    self.schedules[router], f"{stem}.{_file_name(router)}.schedule.json.gz", p.instance, force
+                )
+            write_certificate(p.certificate, f"{stem}.placement.certificate.json.gz", force)
+            if p.time_certificate is not None:
+                write_certificate(p.time_certificate, f"{stem}.schedule.certificate.json.gz", force)
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def __repr__(self) -> str:
+        return f"Bracket({self.workload['name']}, {len(self.rows)} runs, {len(self.problems)} problems)"
+
+
+def bracket(
+    inst: Instance,
+    cluster: Cluster,
+    routers: Any = "all",
+    *,
+    minutes: float = 2.0,
+    moves: int | None = None,
+    bounds: Sequence[str] = ("pigeonhole",),
+    schedule: bool = True,
+    iterations: int = 60,
+    restarts: int = 1,
+    seed: int = 0,
+    jobs: int = 1,
+    backend: str | None = None,
+    scheduler: str | None = None,
+    store: str | os.PathLike[str] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Bracket:
+    """Bracket every router's hindsight ratio on a workload of any size.
+
+    Parameters
+    ----------
+    inst : Instance
+        On either clock; a wall-clock run is judged on its own step-clock instance.
+    cluster : Cluster
+        Without KV capacity: the hindsight problems do not model preemption.
+    routers : "all", str or list of str
+        As in :func:`~balanceroute_opt.compare`; one run each, with `seed`.
+    minutes : float
+        Wall time for the searches, shared by the problems.
+    moves : int, optional
+        Moves of each search in place of a time: the result is then the same on every machine.
+    bounds : sequence of str
+        Methods of :func:`~balanceroute_opt.placement_bound`; the best one counts.
+    schedule : bool
+        Also bound the best schedule without a later start (P2).
+    iterations : int
+        Of its Lagrangian bound.
+    restarts : int
+        Searches per problem, with seeds ``seed``, ``seed + 1``, ...
+    seed : int
+    jobs : int
+        Processes; -1 is one per core.
+    backend, scheduler : str, optional
+        As in :func:`~balanceroute_opt.run_study`.
+    store : path-like, optional
+        Folder for finished tasks: a bracket that was killed goes on where it was.
+    progress : callable, optional
+        Called with (stage, finished tasks, all tasks).
+
+    Returns
+    -------
+    Bracket
+        Schedules are checked, bounds verified from their certificates.
+
+    Raises
+    ------
+    InputError
+        If an option is out of range, the instance is empty, or the cluster has a KV capacity.
+    RouterError
+        If a router gives an answer that the model does not allow.
+    CertificateError
+        If a bound is not reproduced.
+    """
+    if not len(inst):
+        raise InputError("the workload has no requests")
+    if cluster.kv_capacity is not None:
+        raise InputError("brackets are for clusters without a KV capacity: preemption is not modelled in hindsight")
+    require_fit(inst, cluster)
+    require_jobs(jobs)
+    real(minutes, "minutes", positive=True)
+    restarts, seed = integer(restarts, "restarts", 1, 10**4), integer(seed, "seed", 0, 2**62)
+    iterations = integer(iterations, "iterations", 1, 10**6)
+    if moves is not None:
+        moves = integer(moves, "moves", 1)
+    check_bounds(bounds)
+    specs = resolve(routers)
+    if not all(isinstance(spec, str) for spec in specs):
+        raise InputError("brackets take routers by text (a name, or FILE.py:CLASS): tasks are kept by what they say")
+    kept = None if store is None else RowStore(store)
+    shared = {"version": __version__, "instance": inst.digest(), "cluster": cluster.digest()}
+
+    def run_all(stage: str, tasks: dict[str, tuple[dict[str, Any], tuple[Any, ...]]]) -> dict[str, dict[str, Any]]:
+        """Results by name, from the store or computed; a task is (what decides it, arguments of its function)."""
+        keys = {
+            name: hashlib.sha256(json.dumps([shared, what], sort_keys=True).encode()).hexdigest()[:32]
+            for name, (what, _) in tasks.items()
+        }
+        results: dict[str, dict[str, Any]] = {}
+        if kept is not None:
+            results = {name: row for name in tasks if (row := kept.get(keys[name])) is not None}
+        missing = {name: arguments for name, (_, arguments) in tasks.items() if name not in results}
+        before = len(results)
+
+        def keep(name: str, row: dict[str, Any]) -> None:
+            if kept is not None:
+                kept.put(keys[name], row)
+            results[name] = row
+
+        shown = None
+        if progress is not None:
+            progress(stage, before, len(tasks))
+            shown = lambda done: progress(stage, before + done, len(tasks))  # noqa: E731
+        compute(_task, missing, keep, jobs, backend, scheduler, shown)
+        return results
+
+    with nullcontext() if kept is None else kept.lock():
+        runs = run_all(
+            "runs", {s: ({"run": s, "file": _code(s), "seed": seed}, ("run", inst, cluster, s, seed)) for s in specs}
+        )
+        skipped = {s: runs[s]["skipped"] for s in specs if "skipped" in runs[s]}
+        if routers != "all" and skipped:
+            name, reason = next(iter(skipped.items()))
+            raise InputError(f"{name}: {reason}")
+        groups: dict[str, list[str]] = {}
+        for s in specs:
+            if s not in skipped:
+                groups.setdefault(runs[s]["problem"], []).append(s)
+        if not groups:
+            raise InputError(f"no router can run here: {'; '.join(f'{k}: {v}' for k, v in skipped.items())}")
+        tasks: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {}
+        count = len(groups) * restarts
+        processes = jobs if jobs > 0 else os.cpu_count() or 1
+        seconds = max(_COMPILE_SECONDS, 60 * minutes * min(processes, count) / count)
+        for digest, members in groups.items():
+            stepped, start = _stepped(inst, runs[members[0]])
+            first = min(members, key=lambda s: (runs[s]["peak_sum"], members.index(s)))
+            worker = _unpacked(runs[first]["worker"])
+            for k in range(restarts):
+                what = {"search": digest, "from": runs[first]["placement"], "seed": seed + k, "moves": moves}
+                what["seconds"] = None if moves is not None else seconds
+                arguments = ("search", stepped, cluster, start, worker, seed + k, seconds, moves)
+                tasks[f"search {digest} {k}"] = what, arguments
+        for digest, members in groups.items():
+            stepped, start = _stepped(inst, runs[members[0]])
+            for method in bounds:
+                tasks[f"bound {digest} {method}"] = (
+                    {"bound": digest, "method": method},
+                    ("bound", stepped, cluster, start, method),
+                )
+            if schedule:
+                tasks[f"time {digest}"] = (
+                    {"time": digest, "iterations": iterations},
+                    ("time", stepped, cluster, start, iterations),
+                )
+        results = run_all("bounds and searches", tasks)
+    problems = [
+        _problem(f"problem-{number}", inst, cluster, digest, members, runs, results, restarts, bounds, schedule)
+        for number, (digest, members) in enumerate(groups.items(), 1)
+    ]
+    return _bracket(inst, cluster, runs, problems, skipped)
+
+
+# Tasks: pure functions of their arguments; results are plain data
+
+
+def _task(kind: str, *arguments: Any) -> dict[str, Any]:
+    return _TASKS[kind](*arguments)
+
+
+def _run(inst: Instance, cluster: Cluster, spec: str, seed: int) -> dict[str, Any]:
+    try:
+        run = simulate(inst, cluster, router_from(spec)[1], seed)
+    except InputError as exc:
+        return {"skipped": str(exc)}
+    if run.preemptions:
+        return {"skipped": f"{run.preemptions} preemptions, which the hindsight problems do not model"}
+    check(run.instance, cluster, run.schedule)
+    start, worker = run.schedule.start, run.schedule.worker
+    problem = hashlib.sha256(run.instance.digest().encode() + start.tobytes()).hexdigest()[:32]
+    metrics = run.metrics()
+    return {
+        "problem": problem,
+        "placement": hashlib.sha256(worker.tobytes()).hexdigest()[:32],
+        "release": _packed(run.instance.release.astype(np.int64)) if inst.clock == "wall" else None,
+        "start": _packed(start),
+        "worker": _packed(worker),
+        "peak_sum": run.peak_sum,
+        "decode_time": run.decode_time,
+        "excess": metrics["excess"],
+        "makespan": _makespan(run) if inst.clock == "wall" else None,
+    }
+
+
+def _makespan(run: Any) -> float:
+    """End of the last step, seconds."""
+    time, steps = run.cluster.step_time, run.steps
+    last = time.fixed + time.per_token * steps.peak[-1] + time.per_mean_token * (steps.total[-1] / run.cluster.workers)
+    return float(steps.time[-1] + last)
+
+
+def _search(
+    inst: Instance,
+    cluster: Cluster,
+    start: Int64Array,
+    worker: Int64Array,
+    seed: int,
+    seconds: float,
+    moves: int | None,
+) -> dict[str, Any]:
+    found = search_placement(
+        inst, cluster, Schedule(start, worker), time_limit=1e9 if moves is not None else seconds, moves=moves, seed=seed
+    )
+    points = [[round(t, 3), int(value)] for t, _, value in found.trajectory]
+    return {
+        "worker": _packed(found.schedule.worker),
+        "peak_sum": int(found.objective),
+        # Times of a search that counts moves are no part of its result.
+        "trajectory": points if moves is None else [[0.0, value] for _, value in points],
+    }
+
+
+def _bound(inst: Instance, cluster: Cluster, start: Int64Array, method: str) -> dict[str, Any]:
+    bound = placement_bound(inst, cluster, start, method)  # type: ignore[arg-type]
+    return {"value": int(bound.value), "method": bound.method, "certificate": bound.certificate}
+
+
+def _time(inst: Instance, cluster: Cluster, start: Int64Array, iterations: int) -> dict[str, Any]:
+    bound = schedule_bound(inst, cluster, "lagrangian", latest=start, iterations=iterations)
+    return {"value": float(bound.value), "certificate": bound.certificate}
+
+
+_TASKS: dict[str, Callable[..., dict[str, Any]]] = {"run": _run, "search": _search, "bound": _bound, "time": _time}
+
+
+# From results to brackets
+
+
+def _stepped(inst: Instance, run: dict[str, Any]) -> tuple[Instance, Int64Array]:
+    """The step-clock instance of a run, and its starts."""
+    start = _unpacked(run["start"])
+    if run["release"] is None:
+        return inst, start
+    return inst.replace(release=_unpacked(run["release"]), clock="step"), start
+
+
+def _problem(
+    name: str,
+    inst: Instance,
+    cluster: Cluster,
+    digest: str,
+    members: list[str],
+    runs: dict[str, dict[str, Any]],
+    results: dict[str, dict[str, Any]],
+    restarts: int,
+    bounds: Sequence[str],
+    schedule: bool,
+) -> Problem:
+    stepped, start = _stepped(inst, runs[members[0]])
+    candidates = [(runs[s]["peak_sum"], s, runs[s]["worker"]) for s in members]
+    searches = [results[f"search {digest} {k}"] for k in range(restarts)]
+    best_search = min(searches, key=lambda row: row["peak_sum"])
+    candidates.append((best_search["peak_sum"], "search", best_search["worker"]))
+    cost, found_by, packed = min(candidates, key=lambda c: c[0])
+    best = Schedule(start, _unpacked(packed))
+    check(stepped, cluster, best)
+    if peak_sum(stepped, cluster, best) != cost:
+        raise CertificateError(f"{name}: the best placement costs {peak_sum(stepped, cluster, best)}, not {cost}")
+    bound = max((results[f"bound {digest} {method}"] for method in bounds), key=lambda row: row["value"])
+    if bound["certificate"] is None:
+        raise CertificateError(f"{name}: the bound {bound['method']} has no certificate")
+    _require_proof(name, stepped, cluster, bound)
+    timed = results[f"time {digest}"] if schedule else {"value": None, "certificate": None}
+    if timed["certificate"] is not None:
+        _require_proof(name, stepped, cluster, timed)
+    return Problem(
+        name,
+        stepped,
+        start,
+        tuple(members),
+        best,
+        cost,
+        found_by,
+        bound["value"],
+        bound["method"],
+        bound["certificate"],
+        decode_time(stepped, cluster, best),
+        timed["value"],
+        timed["certificate"],
+        tuple((t, v) for t, v in best_search["trajectory"]),
+    )
+
+
+def _require_proof(name: str, inst: Instance, cluster: Cluster, row: dict[str, Any]) -> None:
+    proved = verify(inst, cluster, row["certificate"])
+    if proved != row["value"]:
+        raise CertificateError(f"{name}: the bound is {row['value']}, its certificate proves {proved}")
+
+
+def _bracket(
+    inst: Instance, cluster: Cluster, runs: dict[str, dict[str, Any]], problems: list[Problem], skipped: dict[str, str]
+) -> Bracket:
+    common = makespan_bound(inst, cluster) if inst.clock == "wall" else None
+    rows, schedules = [], {}
+    for p in problems:
+        for s in p.routers:
+            run = runs[s]
+            schedules[s] = Schedule(p.start, _unpacked(run["worker"]))
+            row = {
+                "router": s,
+                "problem": p.name,
+                "excess": run["excess"],
+                "peak_sum": run["peak_sum"],
+                "above_best": run["peak_sum"] / p.best_peak_sum - 1,
+                "above_bound": run["peak_sum"] / p.bound - 1,
+                "decode_time": run["decode_time"],
+                "time_above_best": run["decode_time"] / p.best_decode_time - 1,
+                "time_above_bound": None if p.time_bound is None else run["decode_time"] / p.time_bound - 1,
+            }
+            if common is not None:
+                row |= {"makespan": run["makespan"], "makespan_above_bound": run["makespan"] / common - 1}
+            rows.append(row)
+    rows.sort(key=lambda row: (row["above_bound"], row["router"]))
+    return Bracket(rows, problems, skipped, describe(inst, cluster), cluster.as_dict(), common, schedules)
+
+
+def _code(spec: str) -> str | None:
+    """Digest of a router's own file."""
+    head = spec.split(":")[0]
+    return hashlib.sha256(Path(head).read_bytes()).hexdigest() if head.endswith(".py") else None
+
+
+def _packed(values: Int64Array) -> str:
+    return base64.b64encode(zlib.compress(np.ascontiguousarray(values, np.int64).tobytes(), 1)).decode()
+
+
+def _unpacked(text: str) -> Int64Array:
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.int64)
+
+
+def _file_name(router: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_=" else "_" for c in router)
+
+
+def _low(share: float) -> str:
+    """A share in per cent, rounded down."""
+    return f"{math.floor(share * 10_000) / 100:.2f} %"
+
+
+def _high(share: float) -> str:
+    """A share in per cent, rounded up."""
+    return f"{math.ceil(share * 10_000) / 100:.2f} %" if math.isfinite(share) else "no limit"
+
+
+def _span(low: float, high: float | None) -> str:
+    return f"{_low(low)} .. {'-' if high is None else _high(high)}"

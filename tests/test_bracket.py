@@ -1,0 +1,173 @@
+"""Brackets: sandwiched, saved so that they can be checked again, and the same after kills and on an engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import balanceroute_opt as bro
+from balanceroute_opt.cli import main
+from balanceroute_opt.experiments.engine import compute
+from balanceroute_opt.oracles.makespan import makespan_bound
+
+CLUSTER = bro.Cluster(workers=3, slots=6)
+LENGTHS = {"prompt_mu": 6.5, "prompt_sigma": 0.9, "output_mu": 2.8, "output_sigma": 0.7}
+OPTIONS = ["--routers", "least-kv,br-0,jsq", "--moves", "20000", "--iterations", "10", "--json"]
+
+
+def problem(clock: str, load: float) -> bro.Instance:
+    inst = bro.generate("poisson-lognormal", n=150, seed=1, rate=1.0, clock=clock, **LENGTHS)
+    return inst.scaled_to(CLUSTER, load)
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[str]:
+    bro.write_instance(problem("wall", 0.9), tmp_path / "i.json", cluster=CLUSTER)
+    return ["bracket", str(tmp_path / "i.json"), *OPTIONS]
+
+
+@pytest.mark.parametrize("load", [0.6, 1.2])
+@pytest.mark.parametrize("clock", ["step", "wall"])
+def test_bounds_best_known_and_routers_are_in_order(clock: str, load: float, tmp_path: Path, capsys) -> None:
+    inst = problem(clock, load)
+    found = bro.bracket(inst, CLUSTER, "least-kv,br-0,jsq,random", moves=30_000, iterations=15)
+    assert {row["router"] for row in found.rows} == {"least-kv", "br-0", "jsq", "random"}
+    for p in found.problems:
+        costs = [row["peak_sum"] for row in found.rows if row["router"] in p.routers]
+        times = [row["decode_time"] for row in found.rows if row["router"] in p.routers]
+        assert p.bound <= p.best_peak_sum <= min(costs)
+        assert p.time_bound <= p.best_decode_time <= min(times)
+        assert bro.verify(p.instance, CLUSTER, p.certificate) == p.bound
+        bro.check(p.instance, CLUSTER, p.best)
+        np.testing.assert_array_equal(p.best.start, p.start)
+    for row in found.rows:
+        assert 0 <= row["above_best"] <= row["above_bound"]
+        assert 0 <= row["time_above_best"] <= row["time_above_bound"]
+        if clock == "wall":
+            assert row["makespan"] >= found.makespan_bound
+    assert max(map(len, str(found).splitlines())) <= 100
+    found.save(tmp_path / "out")
+    assert main(["check", str(tmp_path / "out"), "--json"]) == 0
+    checks = json.loads(capsys.readouterr().out)["checks"]
+    assert len(checks) == len(found.rows) + len(found.problems)
+    assert all(len(c["certificates"]) == 2 for c in checks)
+
+
+def test_the_makespan_bound_is_the_largest_over_arrivals() -> None:
+    rng = np.random.default_rng(0)
+    cluster = bro.Cluster(2, 3, step_time=bro.StepTime(fixed=0.3, per_token=0.01, per_mean_token=0.002))
+    for _ in range(30):
+        n = int(rng.integers(1, 12))
+        inst = bro.Instance(rng.random(n) * 9, rng.integers(1, 90, n), rng.integers(1, 20, n), clock="wall")
+        values = []
+        for u in inst.release:
+            later = inst.take(np.flatnonzero(inst.release >= u))
+            steps = bro.Instance(np.zeros(len(later)), later.prompt, later.output)
+            values.append(float(u) + bro.schedule_bound(steps, cluster, "fluid").value)
+        assert makespan_bound(inst, cluster) == pytest.approx(max(values), rel=1e-12)
+        run = bro.simulate(inst, cluster, "least-kv")
+        last = 0.3 + 0.01 * run.steps.peak[-1] + 0.002 * run.steps.total[-1] / 2
+        assert run.steps.time[-1] + last >= makespan_bound(inst, cluster) * (1 - 1e-12)
+    with pytest.raises(bro.InputError, match="wall clock"):
+        makespan_bound(bro.Instance([0], [1], [1]), cluster)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"minutes": 0}, "minutes"),
+        ({"moves": 0}, "moves must be >= 1"),
+        ({"restarts": 0}, "restarts must be >= 1"),
+        ({"bounds": ["itm"]}, "unknown method 'itm'"),
+        ({"jobs": 0}, "jobs must be >= 1, or -1"),
+        ({"routers": "jsk"}, "unknown router 'jsk'"),
+        ({"routers": [bro.routers.BR0()]}, "routers by text"),
+        ({"cluster": bro.Cluster(3, 6, kv_capacity=10**6)}, "without a KV capacity"),
+        ({"backend": "nowhere", "moves": 10}, "backend 'nowhere' cannot be used"),
+        ({"scheduler": "tcp://x:1", "moves": 10}, "belongs to the backends dask and ray"),
+    ],
+)
+def test_bad_brackets_are_refused(options: dict, words: str) -> None:
+    arguments = {"inst": problem("step", 0.6).head(20), "cluster": CLUSTER, "routers": "jsq"} | options
+    with pytest.raises(bro.InputError, match=words):
+        bro.bracket(**arguments)
+
+
+def test_a_second_start_computes_nothing(command: list[str], tmp_path: Path, capsys) -> None:
+    out = str(tmp_path / "out")
+    assert main([*command, "-o", out]) == 0
+    first = capsys.readouterr().out
+    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out" / "tasks").glob("*.json")}
+    assert main([*command, "-o", out]) == 0
+    assert capsys.readouterr().out == first
+    assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out" / "tasks").glob("*.json")} == before
+
+
+def test_a_folder_of_something_else_is_left_alone(command: list[str], tmp_path: Path, capsys) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert main([*command, "-o", str(tmp_path)]) == 2
+    assert "is not empty and not of a bracket" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_killed_bracket_ends_as_an_unbroken_one(kills: int, command: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "balanceroute_opt", *command]
+    whole = subprocess.run([*command, "-o", str(tmp_path / "a")], check=True, capture_output=True).stdout
+    rng = random.Random(kills)
+    for _ in range(kills):
+        process = subprocess.Popen(
+            [*command, "-o", str(tmp_path / "b")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(0.5 + rng.random())
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    again = subprocess.run([*command, "-o", str(tmp_path / "b")], check=True, capture_output=True).stdout
+    assert json.loads(again) == json.loads(whole)
+
+
+def _slow_square(x: int) -> int:
+    time.sleep(0.2)
+    return x * x
+
+
+def test_a_killed_dask_worker_loses_nothing() -> None:
+    distributed = pytest.importorskip("distributed", reason="needs dask[distributed]")
+    inst = problem("step", 0.9).head(60)
+    options = {"routers": "least-kv,br-0,jsq", "moves": 5_000, "iterations": 5}
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+    ) as engine:
+        results: dict[str, int] = {}
+
+        def kill() -> None:
+            while len(results) < 3:
+                time.sleep(0.02)
+            os.kill(next(iter(engine.workers.values())).pid, signal.SIGKILL)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        tasks = {str(i): (i,) for i in range(16)}
+        compute(_slow_square, tasks, results.__setitem__, 2, "dask", engine.scheduler_address)
+        killer.join()
+        assert results == {str(i): i * i for i in range(16)}
+        there = bro.bracket(inst, CLUSTER, jobs=2, backend="dask", scheduler=engine.scheduler_address, **options)
+    assert there.to_json() == bro.bracket(inst, CLUSTER, **options).to_json()
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same() -> None:
+    pytest.importorskip("ray")
+    inst = problem("step", 0.9).head(60)
+    options = {"routers": "least-kv,br-0", "moves": 5_000, "iterations": 5}
+    there = bro.bracket(inst, CLUSTER, jobs=2, backend="ray", **options)
+    assert there.to_json() == bro.bracket(inst, CLUSTER, **options).to_json()
