@@ -98,6 +98,6 @@ def plot(table: Any) -> Any:
         axes.set_xticks(ticks, [str(t) for t in ticks])
         axes.minorticks_off()
     panels[0].set_yticks([0.01, 0.1, 1], ["0.01", "0.1", "1"])
-    panels[0].set(ylabel="one decision (ms)", ylim=(0.008, 4))
+    panels[0].set(ylabel="one decision\n(ms of processor time)", ylim=(0.008, 4))
     style.below(figure, panels[0], 1)
     return figure

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import balanceroute_opt as bro
+from balanceroute_opt.experiments.bracket import bracket
 from balanceroute_opt.experiments.workload import prepare
-from balanceroute_opt.oracles.reinsertion import reinsertion
 
 from . import style
 from .common import TRACES, Size, cluster, instance
@@ -14,51 +14,50 @@ from .common import TRACES, Size, cluster, instance
 NAMES, LOADS, BOUND = (*TRACES, "bfio"), (0.8, 1.1), "pigeonhole"
 LEFT_OUT = ("llumnix", "bf-io")
 """Llumnix needs a KV capacity; BF-IO solves a program in every step."""
+MOVES = (30_000_000, 50_000)
+"""Of the search for the best placement of every run, in full and in smoke size."""
 
 
 def generate(size: Size) -> Any:
-    """One row per workload, load and router: a few seconds each."""
+    """A bracket per workload and load: runs, searches and bounds are kept task by task."""
     import polars as pl
 
     routers = [name for name in bro.ROUTERS if name not in LEFT_OUT][:: size.of(1, 5)]
-    tasks = [
-        {"name": name, "router": router, "smoke": size.smoke, "load": load, "passes": size.of(60, 5)}
-        for name in NAMES[:: size.of(1, 3)]
-        for load in LOADS[:: size.of(1, 2)]
-        for router in routers
-    ]
-    return pl.DataFrame(size.rows(bracket, tasks), infer_schema_length=None)
-
-
-def bracket(name: str, router: str, smoke: bool, load: float, passes: int) -> dict[str, Any]:
-    """One run, the bound on its placement problem, and the best placement that is known for the same starts."""
-    where = cluster(smoke)
-    inst = prepare(instance(name, smoke), where, utilization=load)
-    run = bro.simulate(inst, where, router, seed=0)
-    bound = bro.placement_bound(run.instance, where, run.schedule.start, BOUND)
-    if bro.verify(run.instance, where, bound.certificate) != bound.value:
-        raise bro.CertificateError(f"the bound on {router} on {name} is not what its certificate proves")
-    found = [reinsertion(run.instance, where, run.schedule, passes, seed) for seed in range(2)]
-    best = min([run.schedule, *found], key=lambda s: bro.peak_sum(run.instance, where, s))
-    ratio = bro.hindsight_ratio(run, bound, best)
-    return {
-        "workload": name,
-        "requests": len(inst),
-        "workers": where.workers,
-        "slots": where.slots,
-        "load": load,
-        "router": router,
-        "seed": 0,
-        "peak_sum": run.peak_sum,
-        "bound": bound.value,
-        "bound_method": BOUND,
-        "bound_status": bound.status,
-        "best_known": bro.peak_sum(run.instance, where, best),
-        "lower": ratio.lower,
-        "upper": ratio.upper,
-        "instance": inst.digest(),
-        "version": bro.__version__,
-    }
+    cells = [(name, load) for name in NAMES[:: size.of(1, 3)] for load in LOADS[:: size.of(1, 2)]]
+    rows = []
+    for name, load in cells:
+        where = cluster(size.smoke)
+        inst = prepare(instance(name, size.smoke), where, utilization=load)
+        found = bracket(inst, where, routers, moves=size.of(*MOVES), bounds=(BOUND,), schedule=False,
+                        jobs=size.jobs, store=size.store)  # fmt: skip
+        problems = {problem.name: problem for problem in found.problems}
+        for router in routers:
+            row = next(row for row in found.rows if row["router"] == router)
+            problem = problems[row["problem"]]
+            rows.append(
+                {
+                    "workload": name,
+                    "requests": len(inst),
+                    "workers": where.workers,
+                    "slots": where.slots,
+                    "load": load,
+                    "router": router,
+                    "seed": 0,
+                    "peak_sum": row["peak_sum"],
+                    "best_known": problem.best_peak_sum,
+                    "found_by": problem.found_by,
+                    "bound": problem.bound,
+                    "bound_method": problem.bound_method,
+                    "bound_status": "certified",
+                    "lower": 1 + row["above_best"],
+                    "upper": 1 + row["above_bound"],
+                    "instance": inst.digest(),
+                    "version": bro.__version__,
+                }
+            )
+        if size.progress is not None:
+            size.progress(len(rows), len(cells) * len(routers))
+    return pl.DataFrame(rows)
 
 
 def plot(table: Any) -> Any:
@@ -88,9 +87,11 @@ def plot(table: Any) -> Any:
         axes.set_axisbelow(True)
         axes.tick_params(axis="y", length=0)
     figure.supxlabel("sum of largest loads above the best placement\nwith the same admission steps (%)", fontsize=7.5)
-    entries = {}
-    for load, (colour, marker, _) in looks.items():
-        entries[f"load {load:g}, at least"] = plt.Line2D([], [], color=colour, marker="|", markersize=4)
-        entries[f"load {load:g}, at most (certified)"] = plt.Line2D([], [], color=colour, marker=marker, markersize=2.2)
-    figure.legend(entries.values(), entries, loc="outside upper left", ncols=2)
+    entries = {
+        f"load {load:g}": plt.Line2D([], [], color=colour, marker=marker, linewidth=1.4, markersize=3)
+        for load, (colour, marker, _) in looks.items()
+    }
+    legend = figure.legend(entries.values(), entries, loc="outside upper left", ncols=2, alignment="left",
+                           title="from |: a better placement is known, to ●: certified bound")  # fmt: skip
+    legend.get_title().set_fontsize(7)
     return figure

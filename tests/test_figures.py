@@ -29,11 +29,14 @@ def test_smoke_makes_every_table_and_picture(capsys):
     assert main(["figures", "trajectory", "--smoke", "--plot"]) == 0
 
 
-def test_rows_that_are_finished_are_not_computed_again(capsys, monkeypatch):
-    assert main(["figures", "scaling", "--smoke", "--force"]) == 0
-    monkeypatch.setattr("balanceroute_opt.experiments.study._row", None)
-    monkeypatch.setattr("paper_figures.scaling.decisions.__code__", (lambda router, workers, slots, n: 1 / 0).__code__)
+def test_rows_that_are_finished_are_not_computed_again(monkeypatch):
     assert main(["figures", "scaling", "--smoke"]) == 0
+    asked = []
+    for module in ("paper_figures.common", "balanceroute_opt.experiments.study"):
+        monkeypatch.setattr(f"{module}.compute", lambda function, tasks, *rest, **options: asked.append(len(tasks)))
+    assert main(["figures", "scaling", "--smoke"]) == 0
+    assert asked
+    assert not any(asked)
 
 
 def test_every_figure_is_in_the_readme_and_in_the_gallery_with_its_committed_files(capsys):
