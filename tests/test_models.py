@@ -98,6 +98,7 @@ def test_out_to_a_file_and_back(tmp_path, seed):
             schedule = model_files.read_model_solution(inst, cluster, solution, **given)
             price = bro.peak_sum if given["problem"] == "placement" else bro.decode_time
             assert price(inst, cluster, schedule) == pytest.approx(best, rel=1e-9)
+        assert bro.prices(inst, cluster, **without_name(given)).bound.value <= best
 
 
 def test_names_are_readable_and_survive(tmp_path):
@@ -347,7 +348,7 @@ def test_bad_requests_for_files(tmp_path, monkeypatch):
         model_files.write_model(empty, cluster, path, start=[])
     big = bro.Instance([0, 0], [1, 1], [10**7, 1])
     with pytest.raises(
-        bro.InputError, match=r"about 40,000,004 coefficients, more than 20,000,000; take fewer requests"
+        bro.InputError, match=r"about 40,000,004 coefficients, more than 10,000,000; take fewer requests"
     ):
         model_files.write_model(big, bro.Cluster(2, 2), path, start=[0, 0])
     with pytest.raises(bro.InputError, match="too large; narrow the windows"):

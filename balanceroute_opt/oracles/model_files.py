@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import __version__
-from .._validate import Int64Array
+from .._validate import Float64Array, Int64Array
 from ..errors import InputError, InvalidSchedule
 from ..files import atomic_write, require_writable
 from ..instance import Cluster, Instance
@@ -37,7 +37,7 @@ Problem = Literal["placement", "schedule"]
 StrPath = str | os.PathLike[str]
 
 _ENDINGS = (".mps", ".lp", ".mps.gz", ".lp.gz")
-_MOST_ENTRIES = 2 * 10**7
+_MOST_ENTRIES = 10**7  # about 2 GB while it is written
 _MOST_BYTES = 512 * 2**20
 _WHOLE = 1e-5  # ten times what solvers allow an integer variable to be off
 _EXAMPLES = {"placement": "x[i=0,g=0] or x_i0_g0", "schedule": "x[i=0,t=0,g=0] or x_i0_t0_g0"}
@@ -120,8 +120,8 @@ def write_model(
     ------
     InputError
         If the ending is another one, the file exists and `force` is false, or it cannot be written; if `start`
-        is missing for a placement, or the windows and starts do not fit; if the model would have more than 2*10**7
-        coefficients, or there are no requests.
+        is missing for a placement, or the windows and starts do not fit; if the model would have more than 10**7
+        coefficients (schedules: 2*10**7), or there are no requests.
 
     See Also
     --------
@@ -145,7 +145,9 @@ def write_model(
     notes += [f"instance {inst.digest()}", f"cluster {cluster.digest()}", f"written by balanceroute_opt {__version__}"]
     mps = os.fspath(path).removesuffix(".gz").endswith(".mps")
     with atomic_write(path, force) as temporary, temporary.open("wb") as raw:
-        binary = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if os.fspath(path).endswith(".gz") else raw
+        zipped = os.fspath(path).endswith(".gz")
+        # No time stamp inside: equal data, equal bytes.
+        binary = gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) if zipped else raw
         with io.TextIOWrapper(binary, "ascii", newline="\n") as out:
             (_write_mps if mps else _write_lp)(model, integer, notes, out)
     return ModelSummary(
@@ -312,6 +314,13 @@ def _number(value: float) -> str:
     return str(int(value)) if value == int(value) else repr(value)
 
 
+def _numbers(values: Float64Array) -> list[str]:
+    """All of them; few are different."""
+    distinct, at = np.unique(values, return_inverse=True)
+    texts = [_number(value) for value in distinct.tolist()]
+    return [texts[i] for i in at.tolist()]
+
+
 def _sided(model: LinearModel) -> Iterator[tuple[int, str, str, float]]:
     """Row, name, sense (E, G or L) and right-hand side; a row with two different sides comes as two."""
     for r, (name, low, high) in enumerate(
@@ -341,7 +350,7 @@ def _write_mps(model: LinearModel, integer: np.ndarray, notes: list[str], out: T
     out.write("COLUMNS\n")
     order = np.argsort(model.column, kind="stable")
     row_of = np.repeat(np.arange(len(model.rows)), np.diff(model.first))[order].tolist()
-    values = model.value[order].tolist()
+    values = _numbers(model.value[order])
     bounds = np.searchsorted(model.column[order], np.arange(len(model.variables) + 1)).tolist()
     whole = False
     for j, (name, cost) in enumerate(zip(model.variables, model.cost.tolist(), strict=True)):
@@ -350,8 +359,8 @@ def _write_mps(model: LinearModel, integer: np.ndarray, notes: list[str], out: T
             out.write(f" MARKER 'MARKER' '{'INTORG' if whole else 'INTEND'}'\n")
         if cost or bounds[j] == bounds[j + 1]:
             out.write(f" {name} objective {_number(cost)}\n")
-        for e in range(bounds[j], bounds[j + 1]):
-            out.writelines(f" {name} {row} {_number(values[e])}\n" for row in of_row[row_of[e]])
+        entries = range(bounds[j], bounds[j + 1])
+        out.write("".join(f" {name} {row} {values[e]}\n" for e in entries for row in of_row[row_of[e]]))
     if whole:
         out.write(" MARKER 'MARKER' 'INTEND'\n")
     out.write("RHS\n")
@@ -371,14 +380,14 @@ def _write_mps(model: LinearModel, integer: np.ndarray, notes: list[str], out: T
 def _write_lp(model: LinearModel, integer: np.ndarray, notes: list[str], out: TextIO) -> None:
     names = [_safe(name) for name in model.variables]
     out.writelines(f"\\ {note}\n" for note in notes)
-    priced = np.flatnonzero(model.cost)
+    priced = np.flatnonzero(model.cost) if model.cost.any() else np.arange(1)
     out.write("Minimize\n objective:")
-    _write_terms(out, model.cost[priced].tolist() or [0.0], [names[j] for j in priced.tolist()] or names[:1])
+    _write_terms(out, model.cost[priced], [names[j] for j in priced.tolist()])
     out.write("\nSubject To\n")
     for r, name, sense, side in _sided(model):
         entries = slice(int(model.first[r]), int(model.first[r + 1]))
         out.write(f" {_safe(name)}:")
-        _write_terms(out, model.value[entries].tolist(), [names[j] for j in model.column[entries].tolist()])
+        _write_terms(out, model.value[entries], [names[j] for j in model.column[entries].tolist()])
         out.write(f" {({'E': '=', 'G': '>=', 'L': '<='})[sense]} {_number(side)}\n")
     out.write("Bounds\n")
     binary, general = [], []
@@ -402,12 +411,13 @@ def _write_lp(model: LinearModel, integer: np.ndarray, notes: list[str], out: Te
     out.write("End\n")
 
 
-def _write_terms(out: TextIO, values: list[float], names: list[str]) -> None:
-    for number, (value, name) in enumerate(zip(values, names, strict=True)):
-        sign, size = "-" if value < 0 else "+", abs(value)
-        if number and number % 10 == 0:  # readers of LP files limit the length of lines
-            out.write("\n  ")
-        out.write(f" {sign} {name}" if size == 1 else f" {sign} {_number(size)} {name}")
+def _write_terms(out: TextIO, values: Float64Array, names: list[str]) -> None:
+    terms: list[str] = []
+    for value, size, name in zip(values.tolist(), _numbers(np.abs(values)), names, strict=True):
+        # Readers of LP files limit the length of lines.
+        start = "\n  " if terms and len(terms) % 10 == 0 else ""
+        terms.append(f"{start} {'-' if value < 0 else '+'}{'' if size == '1' else f' {size}'} {name}")
+    out.write("".join(terms))
 
 
 def _bounds(model: LinearModel, integer: np.ndarray) -> Iterator[tuple[str, float, float, bool]]:

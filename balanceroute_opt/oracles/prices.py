@@ -81,8 +81,8 @@ def prices(
     >>> inst = Instance(release=[0, 0, 0], prompt=[9, 4, 4], output=[2, 2, 2])
     >>> cluster = Cluster(workers=2, slots=1, step_time=StepTime(fixed=10.0, per_token=1.0))
     >>> found = prices(inst, cluster, max_wait=2)
-    >>> round(found.value, 6), found.bound.status
-    (60.0, 'certified')
+    >>> round(found.value, 6), found.bound.status  # 3 steps, and the heaviest request's 19 token-steps
+    (49.0, 'certified')
     """
     limit = real(time_limit, "time_limit", positive=True)
     if start is not None:

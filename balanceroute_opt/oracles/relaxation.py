@@ -65,7 +65,7 @@ def relaxation(
     Examples
     --------
     >>> inst, cluster = Instance([0, 0, 0], [5, 3, 3], [1, 1, 1]), Cluster(workers=2, slots=2)
-    >>> round(relaxation(inst, cluster, start=[0, 0, 0]).solve(), 6)  # 11 tokens on two workers
+    >>> round(float(relaxation(inst, cluster, start=[0, 0, 0]).solve()), 6)  # 11 tokens on two workers
     5.5
     """
     try:
