@@ -47,7 +47,8 @@ def relaxation(
     start : array_like of int, shape (n,), optional
         The given admission steps of a placement.
     max_wait, latest : optional
-        The start windows of a schedule, as in :func:`~balanceroute_opt.solve_schedule`.
+        The start windows of a schedule, as in :func:`~balanceroute_opt.solve_schedule`. With neither, all releases
+        are 0 and the horizon is that of a known schedule, so that the value can exceed the closed form.
 
     Returns
     -------
