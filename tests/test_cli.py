@@ -70,7 +70,7 @@ def test_module_is_the_command_and_help_is_light():
     assert done.stdout.startswith("usage: balanceroute compare")
 
 
-@pytest.mark.parametrize("command", ["compare", "simulate", "bound", "check", "routers"])
+@pytest.mark.parametrize("command", ["compare", "simulate", "bound", "solve", "check", "routers"])
 def test_every_command_has_help(run, command):
     status, out, err = run(command, "--help")
     assert (status, err) == (0, "")

@@ -19,6 +19,7 @@ _COMMANDS = (
     "compare",
     "simulate",
     "bound",
+    "solve",
     "check",
     "routers",
     "trace",

@@ -33,6 +33,7 @@ __all__ = [
     "natural",
     "print_json",
     "progress",
+    "quiet_libraries",
     "read_run_or_problem",
     "require_outputs",
     "schema_of",
@@ -54,7 +55,7 @@ class Help(argparse.HelpFormatter):
 _GENERATE, _REQUESTS, _UTILIZATION = "bfio", 2000, 0.9
 
 
-def add_workload(parser: argparse.ArgumentParser) -> None:
+def add_workload(parser: argparse.ArgumentParser, seed_of: str = "of the generator") -> None:
     """TRACE or a generator, and what is done to it before it is simulated."""
     parser.add_argument(
         "trace",
@@ -66,7 +67,7 @@ def add_workload(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("workload")
     group.add_argument("--generate", metavar="NAME", help=f"built-in generator (default {_GENERATE})")
     group.add_argument("--n", type=int, metavar="N", help=f"generated requests (default {_REQUESTS})")
-    group.add_argument("--seed", type=natural, default=0, metavar="S", help="of the generator (default 0)")
+    group.add_argument("--seed", type=natural, default=0, metavar="S", help=f"{seed_of} (default 0)")
     group.add_argument("--head", type=int, metavar="N", help="keep the first N requests")
     group.add_argument(
         "--utilization",
@@ -288,23 +289,25 @@ def read_run_or_problem(path: str) -> tuple[Run | None, Instance, Cluster | None
     from .. import read_problem, read_run
 
     if path.endswith(".parquet") or (is_json_file(path) and schema_of(path) == "balanceroute/run"):
-        with _quiet_libraries():
+        with quiet_libraries(2):
             run = read_run(path)
         return run, run.instance, run.cluster, run.schedule.start
     return (None, *read_problem(path))
 
 
 @contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Keep what compiled libraries print about a damaged file from stderr: the error itself says it in one line."""
-    sys.stderr.flush()
-    kept = os.dup(2)
+def quiet_libraries(descriptor: int) -> Iterator[None]:
+    """Keep what compiled libraries print from stdout (1) or stderr (2): banners, and remarks on a damaged file."""
+    stream = sys.stdout if descriptor == 1 else sys.stderr
+    stream.flush()
+    kept = os.dup(descriptor)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(nowhere, descriptor)
         yield
     finally:
-        os.dup2(kept, 2)
+        stream.flush()
+        os.dup2(kept, descriptor)
         os.close(kept)
         os.close(nowhere)
 
