@@ -336,7 +336,8 @@ def test_progress_is_words_and_only_for_terminals(problem, capsys):
 
     args = argparse.Namespace(
         trace=str(problem), head=None, utilization=None, clock=None, format=None, workers=None, slots=None,
-        kv_capacity=None, step_time=None, command="solve", max_wait=None, latest_from=None, starts_from=None, router_seed=0,
+        kv_capacity=None, step_time=None, command="solve", max_wait=None, latest_from=None, starts_from=None,
+        router_seed=0,
     )  # fmt: skip
     course = Searching(problem_from(args, "placement"))
     assert course.text() == "no incumbent yet"
