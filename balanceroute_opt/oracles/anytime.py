@@ -30,9 +30,10 @@ _BEAM = 0.6  # its share of the budget
 _WIDEST = 4096
 _STATE_BYTES = 2**29
 _SMALL = 1000  # requests, up to which annealing starts hot, and over again
-_SHARES = (0.02, 0.002)  # of moves accepted, at first and at last
-_SHARES_SMALL = (0.2, 0.001)
+_SHARES = (0.05, 0.004)
+_SHARES_SMALL = (0.3, 0.01)
 _SHARES_BEAM = (0.002, 0.0002)
+_ROUND = 500  # moves per request of a round in small problems; larger ones have longer rounds
 _PIECES = 128  # of constant temperature in a round, at least
 _LAST = 0.97  # share of a round, from which only what is better is accepted
 _PAUSE = 0.25  # seconds between two looks at the clock, at most
@@ -155,16 +156,17 @@ def improved(
     time_limit: float = 1.0,
     target: int = 0,
     progress: Callable[[int], None] | None = None,
+    cooling: int | None = None,
 ) -> tuple[Int64Array, int]:
     """As :func:`search_placement`, on the axis of active steps and without checks, for the exact solvers.
 
     `worker` keeps the slots, but may be above the KV capacity: the price returned is ``peak_sum`` plus 1000 per
-    token above it.
+    token above it. `cooling` is the number of moves per request of a round.
     """
     axis = _Axis(begin, end, base, steps, cluster)
     report = None if progress is None else lambda _, __, price: progress(price)
     course = _Course(time_limit, moves, target, report)
-    return _search(axis, worker, seed, "auto", 1, course), course.price
+    return _search(axis, worker, seed, "auto", 1, course, cooling), course.price
 
 
 @dataclass(frozen=True)
@@ -226,7 +228,15 @@ class _Course:
             self.progress(*self.points[-1])
 
 
-def _search(axis: _Axis, worker: Int64Array, seed: int, method: Method, threads: int, course: _Course) -> Int64Array:
+def _search(
+    axis: _Axis,
+    worker: Int64Array,
+    seed: int,
+    method: Method,
+    threads: int,
+    course: _Course,
+    cooling: int | None = None,
+) -> Int64Array:
     n, cluster = len(worker), axis.cluster
     annealing = Annealing(
         axis.begin, axis.end, axis.base, axis.steps, cluster.workers, cluster.slots, cluster.kv_capacity, worker,
@@ -247,7 +257,9 @@ def _search(axis: _Axis, worker: Int64Array, seed: int, method: Method, threads:
             if placement is not None:
                 annealing.place(placement)
                 best.keep()
-        _anneal(annealing, best, _SHARES_BEAM if with_beam else _SHARES if n > _SMALL else _SHARES_SMALL, course)
+        _anneal(
+            annealing, best, _SHARES_BEAM if with_beam else _SHARES if n > _SMALL else _SHARES_SMALL, course, cooling
+        )
     except KeyboardInterrupt:
         course.interrupted = True
     return best.worker
@@ -301,10 +313,12 @@ def _beam(axis: _Axis, course: _Course) -> Int64Array | None:
     return beam.placement()
 
 
-def _anneal(annealing: Annealing, best: _Best, shares: tuple[float, float], course: _Course) -> None:
+def _anneal(
+    annealing: Annealing, best: _Best, shares: tuple[float, float], course: _Course, cooling: int | None
+) -> None:
     """Rounds of falling temperature, each from the best placement so far; for large problems one alone."""
     n = len(best.worker)
-    longest = 20_000 * n * max(1, n // 100)
+    longest = n * (cooling or _ROUND * max(1, n // 24))
     piece = 20_000
     while not course.over:
         best.back()
