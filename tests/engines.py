@@ -32,6 +32,7 @@ RULES: dict[str, Callable[..., Any]] = {
     "lpt": ref.Lpt,
     "trtllm-adp": ref.TrtllmAdp,
     "br-0": ref.Br0,
+    "deferral": ref.Deferral,
     "bf-io-heuristic": lambda H, predictor="oracle", **options: ref.BfioHeuristic(
         H, ref.true_cutoff(H) if predictor == "oracle" else ref.cutoff_of(predictor, H), **options
     ),

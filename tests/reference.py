@@ -529,6 +529,75 @@ class Br0:
         return admitted
 
 
+class Deferral:
+    """docs/deferral.md. `since` is the step in which a request was first seen waiting."""
+
+    mode = "pooled"
+
+    def __init__(self, max_wait: int = 8, price: float = 0.4, window: int = 8) -> None:
+        self.max_wait, self.price, self.window = max_wait, price, window
+
+    def reset(self, cluster: Any, rng: Any) -> None:
+        self.since: dict[int, int] = {}
+
+    def route(self, view: View) -> list[tuple[Request, int]]:
+        self.since = {r.index: self.since.get(r.index, view.step) for r in view.pool}
+        load, G = view.load, len(view.load)
+        first = view.pool[: sum(view.free)]
+        level = max(max(load), math.ceil((sum(load) + sum(r.prompt for r in first)) / G))
+        step = self.fill if len(view.pool) > sum(view.free) else self.plan
+        chosen = step(view, level)
+        for r, _ in chosen:
+            del self.since[r.index]
+        return chosen
+
+    def plan(self, view: View, level: int) -> list[tuple[Request, int]]:
+        load, free, room = view.load, view.free, view.room
+        mean = sum(load) / max(1, len(view.requests))
+        chosen = []
+        for r in longest_first(view.pool):
+            fits = [g for g in range(len(load)) if free[g] > 0 and r.prompt <= room[g]]
+            if not fits:
+                continue
+            g = min(fits, key=lambda g: (load[g], g))
+            load[g] += r.prompt  # also if it waits
+            waited = view.step - self.since[r.index]
+            bold = not view.requests or waited >= self.max_wait
+            if bold or load[g] <= level or load[g] - level <= self.price * waited / self.max_wait * mean:
+                chosen.append((r, g))
+                free[g] -= 1
+                room[g] -= r.prompt
+                level = max(level, load[g])
+        return chosen
+
+    def fill(self, view: View, level: int) -> list[tuple[Request, int]]:
+        load, free, room, pool = view.load, view.free, view.room, list(view.pool)
+        G = len(load)
+        closed: set[int] = set()
+        chosen = []
+        while pool:
+            open_ = [g for g in range(G) if free[g] > 0 and g not in closed]
+            if not open_:
+                break
+            g = min(open_, key=lambda g: (load[g], g))
+            window = pool[: self.window]
+            waits = [view.step - self.since[r.index] for r in window]
+            fits = [r for r in window if r.prompt <= room[g]]
+            if not fits:
+                closed.add(g)
+                continue
+            best = max(fits, key=lambda r: r.prompt - G * max(r.prompt - (level - load[g]), 0))
+            if waits[0] > 2 * waits[-1] + self.max_wait and pool[0] in fits:
+                best = pool[0]
+            pool.remove(best)
+            chosen.append((best, g))
+            load[g] += best.prompt
+            free[g] -= 1
+            room[g] -= best.prompt
+            level = max(level, load[g])
+        return chosen
+
+
 class Brh(Br0):
     """Section 5.2. ``cutoff(request, age) -> C_i`` in ``1 .. H + 1``."""
 

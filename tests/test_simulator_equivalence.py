@@ -26,6 +26,14 @@ TWO_STAGES = {
     "greedy_worker": st.sampled_from(["free-slots", "least-load"]),
 }
 OPTIONS["br-0"] = st.fixed_dictionaries({}, optional=TWO_STAGES)
+OPTIONS["deferral"] = st.fixed_dictionaries(
+    {},
+    optional={
+        "max_wait": st.sampled_from([0, 1, 2, 5, 20]),
+        "price": st.sampled_from([0.0, 0.1, 0.7, 5.0]),
+        "window": st.integers(1, 5),
+    },
+)
 OPTIONS["br-h"] = st.fixed_dictionaries(
     {"H": st.sampled_from([0, 1, 2, 5, 20])},
     optional={
@@ -160,8 +168,9 @@ class Moody(ref.LeastKv):
 
 
 USER_RULES = {
-    "deferral": Moody,
+    "moody": Moody,
     "br-0": ref.Br0,
+    "deferral": ref.Deferral,
     "trtllm-adp": ref.TrtllmAdp,
     "jsq": ref.Jsq,
     "po2": ref.PowerOfTwo,

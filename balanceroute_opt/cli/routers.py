@@ -21,6 +21,7 @@ _FACTS: dict[str, tuple[str, str]] = {
     "bf-io-heuristic": ("load, free slots, waiting prompts, predicted ends", f"{_BFIO} [reading]"),
     "least-kv": ("load, free slots", _BFIO),
     "lpt": ("load, free slots, waiting prompts", "Graham 1969 on present loads [ours]"),
+    "deferral": ("load, free slots, waiting prompts and waits", "waits for a margin, a few steps at most [ours]"),
     "jsq": ("requests per worker", "join the shortest queue"),
     "po2": ("requests of two workers", "Mitzenmacher 2001"),
     "round-robin": ("nothing", "classic"),

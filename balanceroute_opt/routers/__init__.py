@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import InputError
 from .bfio import BFIO, BFIOHeuristic
 from .br import BR0, BRH
+from .deferral import Deferral
 from .immediate import (
     JSQ,
     VLLM,
@@ -38,6 +39,7 @@ __all__ = [
     "VLLMKV",
     "ActiveView",
     "BFIOHeuristic",
+    "Deferral",
     "Dynamo",
     "ImmediateRouter",
     "LeastKV",
@@ -68,6 +70,7 @@ ROUTERS: dict[str, Callable[..., Any]] = {
     "bf-io-heuristic": BFIOHeuristic,
     "least-kv": LeastKV,
     "lpt": LPT,
+    "deferral": Deferral,
     "jsq": JSQ,
     "po2": PowerOfTwo,
     "round-robin": RoundRobin,

@@ -6,11 +6,12 @@ from .._jit import compiled, inner
 from ..routers.kernels.bfio import bfio_decide
 from ..routers.kernels.bfio_heuristic import heuristic_decide
 from ..routers.kernels.br import br0_decide, brh_decide
+from ..routers.kernels.deferral import deferral_decide
 from ..routers.kernels.immediate import bind_request
 from ..routers.kernels.pooled import least_kv_decide, trtllm_decide
 from .kernel import DECIDE, admit_all, admit_queued, advance, copy_view, enqueue, waiting
 from .projection import add_admissions, advance_projection, show_projection
-from .state import BOUND, NEXT
+from .state import BOUND, NEXT, STEP
 
 
 @compiled
@@ -110,6 +111,29 @@ def run_least_kv(s, p, rng):
 
 
 @compiled
+def run_deferral(s, p, rng):
+    """As run_br0, for the rule that lets requests wait for a margin."""
+    status = advance(s, False)
+    while status == DECIDE:
+        if waiting(s):
+            copy_view(s)
+            number = deferral_decide(
+                s.work_load,
+                s.work_free,
+                s.work_room,
+                s.slots,
+                s.pool,
+                p,
+                s.counts[STEP],
+                s.out_request,
+                s.out_worker,
+            )
+            admit_all(s, number)
+        status = advance(s, True)
+    return status
+
+
+@compiled
 def run_trtllm(s, p, rng):
     """As run_br0, for TensorRT-LLM's balance."""
     status = advance(s, False)
@@ -176,6 +200,7 @@ LOOPS = {
     "bf-io": run_bfio,
     "bf-io-heuristic": run_heuristic,
     "least-kv": run_least_kv,
+    "deferral": run_deferral,
     "trtllm-adp": run_trtllm,
     "immediate": run_immediate,
 }
