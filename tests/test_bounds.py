@@ -11,7 +11,7 @@ import pytest
 import balanceroute_opt as bro
 from balanceroute_opt import Cluster, InputError, Instance, StepTime
 from balanceroute_opt.certificates import new_certificate
-from balanceroute_opt.oracles import bounds, lagrangian
+from balanceroute_opt.oracles import bounds, lagrangian, windows
 
 PLACEMENT = ("fluid", "item", "pigeonhole", "migration")
 SCHEDULE = ("fluid", "lagrangian")
@@ -396,3 +396,81 @@ def test_bound_shows_what_it_is():
     with pytest.raises(AttributeError):
         bound.value = 1
     assert not bound.start.flags.writeable
+
+
+def window_case(n: int = 60, seed: int = 3) -> tuple[Instance, Cluster, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    inst = Instance(np.sort(rng.integers(0, 40, n)), rng.integers(1, 900, n), rng.integers(1, 25, n))
+    cluster = Cluster(workers=4, slots=20)
+    return inst, cluster, inst.release
+
+
+def test_windows_by_hand():
+    # G = 2. Step 0 has loads 4 3 3, best 3 + 3 = 6. Step 1 has 4 4 1 1: the 3s have grown, the 4 has ended.
+    inst = Instance([0, 0, 0, 1, 1], [4, 3, 3, 1, 1], [1, 2, 2, 1, 1])
+    alone = bro.placement_bound(inst, Cluster(2, 5), inst.release, "window", window=1)
+    both = bro.placement_bound(inst, Cluster(2, 5), inst.release, "window", window=2)
+    assert alone.value == 6 + 5  # 4 + 1 | 4 + 1
+    assert both.value == min(6 + 8, 7 + 5)  # 3 + 3 stay together as 4 + 4, or 4 + 3 | 3 costs a token
+    assert bro.verify(inst, Cluster(2, 5), both.certificate) == 12
+
+
+def test_windows_do_not_fall_as_they_grow():
+    inst, cluster, start = window_case()
+    below = bro.placement_bound(inst, cluster, start, "migration").value
+    for claimed in (False, True):
+        values = [
+            bro.placement_bound(
+                inst, cluster, start, "window", 50 * T, window=T, time_limit=600, certificate=not claimed
+            )
+            for T in (2, 4, 8, 16)
+        ]
+        assert [bound.status for bound in values] == ["claimed" if claimed else "certified"] * 4
+        assert below <= values[0].value
+        numbers = [bound.value for bound in values]
+        assert numbers == sorted(numbers)
+        if not claimed:
+            assert all(bro.verify(inst, cluster, bound.certificate) == bound.value for bound in values)
+
+
+def test_windows_are_the_same_with_processes():
+    inst, cluster, start = window_case(30)
+    one, two = (
+        bro.placement_bound(inst, cluster, start, "window", 300, window=7, time_limit=600, jobs=jobs) for jobs in (1, 2)
+    )
+    assert one.certificate == two.certificate
+
+
+def test_windows_keep_what_one_certificate_may_hold(monkeypatch):
+    inst, cluster, start = window_case()
+    options = {"node_limit": 400, "window": 8, "time_limit": 600}
+    full = bro.placement_bound(inst, cluster, start, "window", **options)
+    monkeypatch.setattr(windows, "_LEAVES", 200)
+    small = bro.placement_bound(inst, cluster, start, "window", **options)
+    claimed = bro.placement_bound(inst, cluster, start, "window", certificate=False, **options)
+    migration = bro.placement_bound(inst, cluster, start, "migration")
+    assert migration.value < small.value < full.value <= claimed.value
+    assert sum(len(part["leaves"]) for part in small.certificate["data"]["parts"]) <= 200
+    assert bro.verify(inst, cluster, small.certificate) == small.value
+
+
+def test_windows_without_time_keep_migration():
+    inst, cluster, start = window_case()
+    bound = bro.placement_bound(inst, cluster, start, "window", time_limit=1e-9)
+    assert bound.value == bro.placement_bound(inst, cluster, start, "migration").value
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"window": 0}, "window must be >= 1"),
+        ({"window": 1.5}, "window"),
+        ({"time_limit": 0}, "time_limit must be > 0"),
+        ({"jobs": 0}, "jobs must be >= 1"),
+        ({"node_limit": 0}, "node_limit must be >= 1"),
+    ],
+)
+def test_bad_window_options(options, message):
+    inst, cluster, start = window_case(5)
+    with pytest.raises(InputError, match=message):
+        bro.placement_bound(inst, cluster, start, "window", **options)

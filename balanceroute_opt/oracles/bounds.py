@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._validate import Int64Array, frozen, integer, integers
+from .._validate import Int64Array, frozen, integer, integers, real
 from ..certificates import Bound
 from ..errors import InputError
 from ..instance import MAX_STEP, Cluster, Instance, require_fit, require_step_clock
@@ -20,9 +20,9 @@ from ..schedule import active_steps
 
 __all__ = ["StepBounds", "given_starts", "placement_bound", "schedule_bound", "start_windows", "step_bounds"]
 
-PlacementMethod = Literal["fluid", "item", "pigeonhole", "migration"]
+PlacementMethod = Literal["fluid", "item", "pigeonhole", "migration", "window"]
 
-_PLACEMENT = ("fluid", "item", "pigeonhole", "migration")
+_PLACEMENT = ("fluid", "item", "pigeonhole", "migration", "window")
 _SCHEDULE = ("fluid", "lagrangian")
 _VERIFIED_NODES = 10**6  # of all searches that one certificate asks the verifier to repeat
 
@@ -33,6 +33,11 @@ def placement_bound(
     start: ArrayLike,
     method: PlacementMethod = "pigeonhole",
     node_limit: int = 20_000,
+    *,
+    window: int = 20,
+    time_limit: float = 60.0,
+    jobs: int = 1,
+    certificate: bool = True,
 ) -> Bound:
     """Lower bound on ``peak_sum`` over all placements with these starts (P1).
 
@@ -43,33 +48,46 @@ def placement_bound(
     cluster : Cluster
     start : array_like of int, shape (n,)
         ``t_i``: step of admission of each request, >= its release.
-    method : {"fluid", "item", "pigeonhole", "migration"}
+    method : {"fluid", "item", "pigeonhole", "migration", "window"}
         Each is a sum over active steps k, with ``W_k`` the total load, ``w_i(k)`` the loads and ``n_k`` their
         number, and none is below the one before [ours]. ``fluid``: ``ceil(W_k / G)``. ``item``: at least
         the largest load. ``pigeonhole``: also, for every q with ``n_k >= q*G + 1``, the sum of the q+1 smallest among
         the ``q*G + 1`` largest loads; and the largest load plus the sum of the ``max(0, n_k - (G-1)*B - 1)`` smallest.
         ``migration``: the best maximum load of a partition of the step's loads onto G workers with at most
         B each (``P||Cmax`` with cardinality), what free migration would reach, wherever a search proves it.
+        ``window``: the sum, over windows of T consecutive active steps, of the best placement of each window alone,
+        as if requests could move between two windows but not inside one, wherever a search proves it.
     node_limit : int
         ``migration``: most search nodes per step. A step that is not closed by then keeps what is proved.
+        ``window``: most nodes of a window. Where they do not suffice, each half gets half of them, and so on.
+    window : int
+        ``window``: T, in active steps. If T divides T', the windows of T' are unions of those of T.
+    time_limit : float
+        ``window``: seconds, > 0; with a limit that is not reached the result depends on nothing but the other
+        arguments. Windows that come too late keep ``migration``.
+    jobs : int
+        ``window``: processes.
+    certificate : bool
+        ``window``: False counts everything that the searches prove and leaves the bound *claimed*.
 
     Returns
     -------
     Bound
-        With an integer value in token-steps, certified.
+        With an integer value in token-steps, certified (``window`` without `certificate`: claimed).
 
     Raises
     ------
     InputError
-        If `start` has the wrong length, a start lies before its release or outside int64, more than
-        ``G*B`` requests are active in a step (no placement exists), the instance is on the wall
+        If an option is out of range, `start` has the wrong length, a start lies before its release or outside
+        int64, more than ``G*B`` requests are active in a step (no placement exists), the instance is on the wall
         clock, or the method is unknown.
 
     Notes
     -----
     ``O(n log n + K)`` for ``fluid`` and ``item`` with K active steps, ``O((n + K) * n_k)`` for ``pigeonhole``.
     The value of ``migration`` is what the verifier reproduces: where all its searches together would take
-    more than a million nodes, those that gain least per node are left out.
+    more than a million nodes, those that gain least per node are left out. Likewise in ``window``, beyond 20 000
+    leaves of all trees together.
 
     Examples
     --------
@@ -79,6 +97,12 @@ def placement_bound(
     [7, 8]
     """
     t = given_starts(inst, cluster, start)
+    if method == "window":
+        from .windows import window_bound
+
+        length, nodes = integer(window, "window", 1), integer(node_limit, "node_limit", 1)
+        seconds, processes = real(time_limit, "time_limit", positive=True), integer(jobs, "jobs", 1, 1024)
+        return window_bound(inst, cluster, t, length, nodes, seconds, processes, bool(certificate))
     values = step_bounds(inst, cluster, t, method, node_limit)
     proof = {}
     if method == "migration":
@@ -112,7 +136,7 @@ def step_bounds(
     inst: Instance, cluster: Cluster, start: Int64Array, method: PlacementMethod, node_limit: int = 20_000
 ) -> StepBounds:
     """The terms of :func:`placement_bound`, step by step; `start` is validated by :func:`given_starts`."""
-    if method not in _PLACEMENT:
+    if method not in _PLACEMENT or method == "window":
         raise InputError(f"unknown method {method!r}; methods: {', '.join(_PLACEMENT)}")
     nodes = integer(node_limit, "node_limit", 1)
     steps, position, total = _axis(inst, cluster, start)

@@ -88,8 +88,13 @@ def window(case: PlacementCase, low: int = 0, high: int | None = None) -> Window
     high = len(case.steps) if high is None else high
     inside = np.flatnonzero((case.begin < high) & (case.end > low))
     begin, end = np.maximum(case.begin[inside], low), np.minimum(case.end[inside], high)
-    # A high load moves a peak, and a long stay moves many.
-    weight = (case.base[inside] + end) * np.sqrt(end - begin)
+    # A high load moves a peak, and a long stay moves many; but not where one request alone sets the peak.
+    total = np.zeros(high - low + 1, np.int64)
+    for b, e, x in zip((begin - low).tolist(), (end - low).tolist(), case.base[inside].tolist(), strict=True):
+        total[b:e] += x + low + np.arange(b, e)
+    tight = (total[:-1] / (case.cluster.workers * np.maximum(case.floor[low:high], 1))) ** 4
+    tight = np.concatenate(([0.0], np.cumsum(tight)))
+    weight = (case.base[inside] + end) * np.sqrt(tight[end - low] - tight[begin - low])
     order = np.argsort(-weight, kind="stable")
     inside, begin, end = inside[order], begin[order], end[order]
     base = case.base[inside]
@@ -100,7 +105,7 @@ def window(case: PlacementCase, low: int = 0, high: int | None = None) -> Window
     for j in range(len(inside)):
         s = slice(int(first[j]), int(last[j]))
         load[j, s] = base[j] * length[s] + middle[s]
-    floor = np.add.reduceat(case.floor, cut[:-1]).astype(float) if len(length) else np.zeros(0)
+    floor = np.add.reduceat(case.floor[:high], cut[:-1]).astype(float) if len(length) else np.zeros(0)
     capacity = case.cluster.kv_capacity
     return Window(
         inside, begin, end, base, cut, first.astype(np.int64), last.astype(np.int64), load, floor,
@@ -123,27 +128,13 @@ def prove(
 
     None if there are more than `most_leaves` leaves, the time is over, or the claim is not true.
     """
+    most_leaves = min(most_leaves, memory_limit // (len(problem.request) + problem.workers * len(problem.floor) + 16))
     state = Search(problem, claim, memory_limit, most_leaves)
     end_time = time.perf_counter() + time_limit
     while not state.explore(1000):
         if state.leaves[0] > most_leaves or time.perf_counter() > end_time:
             return None
-    if state.worker is not None or state.leaves[0] > most_leaves:
-        return None
-    count = int(state.leaves[0])
-    order = sorted(range(count), key=lambda j: state.leaf_word[j, : state.leaf_depth[j]].tolist())
-    leaves: list[list[Any]] = []
-    for j in order:
-        word = state.leaf_word[j, : state.leaf_depth[j]].tolist()
-        kind = int(state.leaf_kind[j])
-        weights = base64.b64encode(state.leaf_weight[j].tobytes()).decode() if kind == _LAGRANGIAN else None
-        leaves.append([word, ("full", "step", "lagrangian", "placed")[kind], *([weights] if weights else [])])
-    return {
-        "claim": claim,
-        "cut": problem.cut.tolist(),
-        "order": problem.request.tolist(),
-        "leaves": leaves,
-    }
+    return state.tree()
 
 
 class Search:
@@ -213,6 +204,22 @@ class Search:
         least += [int(self.bounds[self.stack[:stack]].min())] if stack else []
         least += [int(self.bounds[self.size[4]])] if self.size[4] >= 0 else []
         return min([self.price, *least])
+
+    def tree(self) -> dict[str, Any] | None:
+        """The exhausted tree as a part of a certificate (``docs/certificates.md``).
+
+        None if some leaves were not recorded: too many, or closed by a price that fell in the meantime.
+        """
+        count = int(self.leaves[0])
+        if not self.done or self.worker is not None or not 0 < count < len(self.leaf_kind):
+            return None
+        leaves: list[list[Any]] = []
+        for word, j in sorted((self.leaf_word[j, : self.leaf_depth[j]].tolist(), j) for j in range(count)):
+            kind = int(self.leaf_kind[j])
+            weights = [base64.b64encode(self.leaf_weight[j].tobytes()).decode()] if kind == _LAGRANGIAN else []
+            leaves.append([word, ("full", "step", "lagrangian", "placed")[kind], *weights])
+        cut, order = self.problem.cut.tolist(), self.problem.request.tolist()
+        return {"claim": self.price, "cut": cut, "order": order, "leaves": leaves}
 
     def run(
         self, time_limit: float, nodes: int | None = None, progress: Callable[[int, int], None] | None = None

@@ -13,13 +13,13 @@ from numpy.typing import ArrayLike
 
 from .._validate import Int64Array, integer, real
 from ..certificates import new_certificate
-from ..errors import InputError, InvalidSchedule
+from ..errors import InputError, InvalidSchedule, SolverError
 from ..instance import Cluster, Instance
 from ..schedule import Schedule, active_steps, check
-from . import branch
+from . import branch, windows
 from .bounds import given_starts, placement_bound
 from .cpsat import solve_cpsat, solve_mathopt
-from .enumeration import solve_enumeration
+from .enumeration import partitions, solve_enumeration
 from .highs import solve_highs
 from .model import PlacementCase, placement_case, placement_model
 from .search import greedy, improve
@@ -35,6 +35,9 @@ SOLVERS = ("auto", "bnb", "highs", "cpsat", "mathopt", "search", "enumeration")
 _MAX_BRANCH = 1_000  # requests of one part, for the branch and bound
 _MAX_SUM = 2**44  # its float64 sums of integers over 255 stay exact below 2**53
 _MAX_LEAVES = 20_000  # of one certificate
+_MAX_MODEL = 200  # requests, for HiGHS in the portfolio
+_WIDE = 0.01  # gap at which windows may do better than the whole
+_REPLAYED = 10**6  # entries of the table of loads behind an enumeration that the verifier repeats
 
 
 @dataclass
@@ -88,12 +91,13 @@ def solve_placement(
         ``bnb``: the own branch and bound [ours] (``oracles/branch.py``), after an annealed incumbent. ``highs``,
         ``cpsat``: mixed-integer program with symmetry broken, peaks bounded by ``migration`` and that incumbent.
         ``mathopt``: the same program through OR-Tools' MathOpt (SCIP). ``search``: annealing only, bound ``migration``.
-        ``enumeration``: every partition of a tiny instance. ``auto``: ``bnb`` up to 1000 requests that hang
-        together, ``search`` beyond.
+        ``enumeration``: every partition of a tiny instance. ``auto``: ``bnb`` for a quarter or half of the time; then
+        HiGHS (if one request alone sets most peaks), the sum of the bounds of windows (if the gap is above 1 %) or
+        ``bnb`` again; ``search`` where more than 1000 requests hang together.
     seed : int
         Same seed and a `node_limit` that is reached before the time limit: same result.
     node_limit : int, optional
-        Search nodes of each part (conflicts in CP-SAT, moves in ``search``).
+        Search nodes of each part, and of each window (conflicts in CP-SAT, moves in ``search``).
     memory_limit : int
         Bytes for the open nodes of ``bnb``; when they are full it goes on depth first.
     gap : float
@@ -103,8 +107,7 @@ def solve_placement(
     warm : Schedule, optional
         A placement with these starts to begin with.
     certificate : bool
-        Attach a certificate where ``migration`` reaches the bound, else the search tree as ``proof`` where it has
-        at most 20 000 leaves.
+        Attach a certificate where ``migration`` reaches the bound, or the search trees have at most 20 000 leaves.
     progress : callable, optional
         Called with (seconds, objective, lower bound) as they change.
 
@@ -146,8 +149,12 @@ def solve_placement(
     began = time.perf_counter()
     t = given_starts(inst, cluster, start)
     overfull = _overfull(inst, cluster, t)
-    if overfull:
-        return Solution(None, math.inf, math.inf, "infeasible", time.perf_counter() - began, solver, message=overfull)
+    if overfull is not None:
+        step, message = overfull
+        data = {"start": t.tolist(), "step": step}
+        evidence = new_certificate("placement", "infeasible", inst, cluster, math.inf, data) if certificate else None
+        seconds = time.perf_counter() - began
+        return Solution(None, math.inf, math.inf, "infeasible", seconds, solver, evidence, message=message)
     given = None if warm is None else _warm(inst, cluster, t, warm)
     case = placement_case(inst, cluster, t)
     if cluster.kv_capacity is not None and case.floor.max(initial=0) > cluster.kv_capacity:
@@ -156,15 +163,16 @@ def solve_placement(
         message = f"{words}{cluster.kv_capacity}"
         return Solution(None, math.inf, math.inf, "infeasible", time.perf_counter() - began, solver, message=message)
     parts = case.components()
-    if solver == "auto":
-        solver = "bnb" if max(map(len, parts), default=0) <= _MAX_BRANCH and inst.total_work < _MAX_SUM else "search"
+    if solver == "auto" and cluster.workers > 255:
+        solver = "search"
     if solver == "bnb" and (cluster.workers > 255 or inst.total_work >= _MAX_SUM):
         raise InputError(f"bnb needs at most 255 workers and a total work below {_MAX_SUM}")
 
     course = _Course(began, progress, int(case.floor.sum()), len(inst))
     worker: Int64Array | None = np.zeros(len(inst), np.int64)
     total = Answer("optimal", worker, 0, trajectory=course.points)
-    proofs: list[dict[str, Any] | None] = []
+    trees: list[tuple[int, int, dict[str, Any]]] = []
+    used: dict[str, None] = {}  # solvers, in the order in which parts needed them
     for part in parts:
         floor = int(case.floor[_span(case, part)].sum())
         now = time.perf_counter()
@@ -176,6 +184,7 @@ def solve_placement(
         )  # fmt: skip
         answer = _BACK_ENDS[solver](piece, job)
         total.nodes += answer.nodes
+        used |= {answer.solver or solver: None}
         if answer.status == "infeasible":
             total = Answer("infeasible", nodes=total.nodes, trajectory=course.points)
             break
@@ -183,7 +192,9 @@ def solve_placement(
             total.status = "limit"
         bound = max(answer.lower_bound, floor)
         total.lower_bound += bound
-        proofs.append(_shift(answer.proof, part, int(case.begin[part].min())))
+        if answer.tree is not None:
+            tree = windows.shifted(answer.tree, part, int(case.begin[part].min()))
+            trees.append((int(bound) - floor, windows.work(case, tree), tree))
         if answer.worker is None:
             worker = total.worker = None
         elif worker is not None:
@@ -193,11 +204,23 @@ def solve_placement(
         migration = placement_bound(inst, cluster, t, "migration")
         if migration.value >= total.lower_bound:
             total.certificate = migration.certificate
-        elif migration.certificate and proofs and all(proofs):
-            data = {"start": t.tolist(), "raised": migration.certificate["data"]["raised"], "parts": proofs}
-            kind = "enumeration" if solver == "enumeration" else "tree"
-            total.proof = new_certificate("placement", kind, inst, cluster, int(total.lower_bound), data)
-    return conclude_placement(inst, cluster, t, total, int(case.floor.sum()), time.perf_counter() - began, solver)
+        elif (
+            solver == "enumeration"
+            and (len(inst) + cluster.workers) * len(case.steps) <= _REPLAYED
+            and sum(partitions(len(p), cluster.workers) for p in parts) <= _MAX_LEAVES
+        ):
+            data = {"start": t.tolist()}
+            total.certificate = new_certificate("placement", "enumeration", inst, cluster, int(total.lower_bound), data)
+        elif (
+            migration.certificate is not None
+            and migration.value + sum(gain for gain, _, _ in trees) == total.lower_bound
+            and windows.replayable(trees)
+        ):
+            data = {"start": t.tolist(), "raised": migration.certificate["data"]["raised"]}
+            data["parts"] = [tree for _, _, tree in sorted(trees, key=lambda entry: entry[2]["cut"][0])]
+            total.certificate = new_certificate("placement", "tree", inst, cluster, int(total.lower_bound), data)
+    label = ", ".join(used) or solver
+    return conclude_placement(inst, cluster, t, total, int(case.floor.sum()), time.perf_counter() - began, label)
 
 
 class _Course:
@@ -231,8 +254,8 @@ class _Course:
         self.bound += bound
 
 
-def _overfull(inst: Instance, cluster: Cluster, start: Int64Array) -> str:
-    """The first step with more than G*B active requests, in words; empty if there is none."""
+def _overfull(inst: Instance, cluster: Cluster, start: Int64Array) -> tuple[int, str] | None:
+    """The first step with more than G*B active requests, and that in words; None if there is none."""
     begin, steps = active_steps(start, inst.output)
     change = np.zeros(len(steps) + 1, np.int64)
     np.add.at(change, begin, 1)
@@ -240,9 +263,10 @@ def _overfull(inst: Instance, cluster: Cluster, start: Int64Array) -> str:
     active = np.cumsum(change[:-1])
     most = cluster.workers * cluster.slots
     if not (active > most).any():
-        return ""
+        return None
     k = int(np.argmax(active > most))
-    return f"step {steps[k]} has {active[k]} active requests, more than workers * slots = {most}"
+    words = f"step {steps[k]} has {active[k]} active requests, more than workers * slots = {most}"
+    return int(steps[k]), words
 
 
 def _warm(inst: Instance, cluster: Cluster, start: Int64Array, schedule: Schedule) -> Int64Array:
@@ -292,10 +316,7 @@ def _search(case: PlacementCase, job: _Job) -> Answer:
 
 
 def _enumeration(case: PlacementCase, job: _Job) -> Answer:
-    answer = solve_enumeration(case, job.left, job.node_limit)
-    if answer.status == "optimal" and job.certify:
-        answer.proof = {"claim": answer.lower_bound, "requests": list(range(len(case)))}
-    return answer
+    return solve_enumeration(case, job.left, job.node_limit)
 
 
 def _library(case: PlacementCase, job: _Job) -> Answer:
@@ -320,58 +341,123 @@ def _library(case: PlacementCase, job: _Job) -> Answer:
 
 
 def _bnb(case: PlacementCase, job: _Job) -> Answer:
-    n = len(case)
-    if n > _MAX_BRANCH:
-        raise InputError(f"bnb is for at most {_MAX_BRANCH} requests that hang together, got {n}; use search")
-    worker, price = _incumbent(case, job, 20_000 * n, 0.1 * job.left)
-    problem = branch.window(case)
-    floor = int(case.floor.sum())
-    search = branch.Search(problem, price, job.memory_limit)
-    report = lambda value, bound: job.report(float(value), float(bound))  # noqa: E731
-    left = 2**62 if job.node_limit is None else job.node_limit
-    # Most small problems end within the first nodes; the others get a better incumbent, then the rest of the time.
-    search.run(job.left, min(left, 50_000), report)
-    if not search.done and search.nodes < left:
-        job.warm = _placement(problem, search.worker, worker)
-        better, value = _incumbent(case, job, 100_000 * n, 0.1 * job.left)
-        if better is not None and value < search.price:
-            worker, search.worker, search.price = better, None, value
-        while not search.done and search.nodes < left and job.left > 0:
-            search.run(min(job.left, 1.0), left - search.nodes, report)
-            if search.price - search.bound <= job.gap * search.price:
-                break
-    found = _placement(problem, search.worker, worker)
-    answer = Answer("limit", found, max(search.bound, floor), nodes=search.nodes)
-    if search.done:
-        answer.status = "optimal" if found is not None else "infeasible"
-    if job.certify and search.done and found is not None:
-        answer.proof = branch.prove(problem, search.price, _MAX_LEAVES, job.memory_limit // 2, max(job.left, 1.0))
+    tree = _Tree(case, job)
+    tree.run(job.end_time)
+    return tree.answer()
+
+
+def _auto(case: PlacementCase, job: _Job) -> Answer:
+    """The own search; then what the case calls for: HiGHS, or the sum of two windows' bounds, or more of the same."""
+    if len(case) > _MAX_BRANCH or case.inst.total_work >= _MAX_SUM:
+        return _search(case, job)
+    tree = _Tree(case, job)
+    largest = np.zeros(len(case.steps), np.int64)
+    for b, e, base in zip(case.begin.tolist(), case.end.tolist(), case.base.tolist(), strict=True):
+        largest[b:e] = np.maximum(largest[b:e], base + np.arange(b, e))
+    # Where one request alone sets most peaks, few decisions matter, and a MIP solver finds out which.
+    ruled = 3 * int(case.floor[case.floor == largest].sum()) > 2 * int(case.floor.sum())
+    now = time.perf_counter()
+    tree.run(now + (0.25 if ruled else 0.5) * (job.end_time - now))
+    if tree.over:
+        return tree.answer()
+    extra, label = Answer("limit"), ""
+    if ruled and len(case) <= _MAX_MODEL and job.node_limit is None:
+        extra, label = _highs_after(case, job, tree)
+    elif tree.gap > _WIDE:
+        nodes = 2**62 if job.node_limit is None else job.node_limit
+        halves = windows.by_halves(case, nodes, 0.9 * job.left, job.memory_limit // 4)
+        extra, label = Answer("limit", None, halves.bound, nodes=halves.nodes), "windows"
+    if extra.status == "limit":
+        tree.run(job.end_time)
+    answer = tree.answer()
+    answer.nodes += extra.nodes
+    if answer.status == "limit" and label:
+        if extra.worker is not None and answer.worker is not None:
+            answer.worker = min(extra.worker, answer.worker, key=lambda worker: _price(case, worker))
+        if extra.status == "optimal" or extra.lower_bound > answer.lower_bound:
+            answer.status, answer.lower_bound, answer.solver = extra.status, extra.lower_bound, f"bnb + {label}"
     return answer
 
 
-def _placement(problem: Any, worker: Int64Array | None, otherwise: Int64Array | None) -> Int64Array | None:
-    """The placement of a window that holds the whole case, in the case's order."""
-    if worker is None:
-        return otherwise
-    placement = np.empty(len(worker), np.int64)
-    placement[problem.request] = worker
-    return placement
+def _highs_after(case: PlacementCase, job: _Job, tree: _Tree) -> tuple[Answer, str]:
+    """HiGHS from the incumbent of the tree, if it is installed; its answer is checked before it is believed."""
+    model = placement_model(case)
+    found = tree.answer().worker
+    vector = None if found is None else model.vector(case, found)
+    try:
+        answer = solve_highs(model, 0.9 * job.left, job.seed, None, job.gap, job.threads, vector, None)
+    except SolverError:
+        return Answer("limit"), ""
+    if answer.status == "infeasible":
+        return Answer("limit"), ""
+    checked = conclude_placement(case.inst, case.cluster, case.start, answer, int(case.floor.sum()), 0.0, "highs")
+    answer.lower_bound = checked.lower_bound
+    return answer, "highs"
 
 
-def _shift(proof: dict[str, Any] | None, part: Int64Array, first: int) -> dict[str, Any] | None:
-    """A part's proof in the numbers of the whole instance."""
-    if proof is None:
-        return None
-    moved = dict(proof)
-    for name in ("order", "requests"):
-        if name in moved:
-            moved[name] = part[moved[name]].tolist()
-    if "cut" in moved:
-        moved["cut"] = [k + first for k in moved["cut"]]
-    return moved
+class _Tree:
+    """The own branch and bound on one part, from an annealed incumbent."""
+
+    def __init__(self, case: PlacementCase, job: _Job) -> None:
+        if len(case) > _MAX_BRANCH:
+            raise InputError(
+                f"bnb is for at most {_MAX_BRANCH} requests that hang together, got {len(case)}; use search"
+            )
+        self.case, self.job = case, job
+        self.worker, price = _incumbent(case, job, 20_000 * len(case), 0.1 * job.left)
+        self.problem = branch.window(case)
+        self.search = branch.Search(self.problem, price, job.memory_limit)
+        self.left = 2**62 if job.node_limit is None else job.node_limit
+        self.annealed = False
+
+    @property
+    def gap(self) -> float:
+        """Relative gap between the best known price and the bound."""
+        return (self.search.price - self.search.bound) / max(1, self.search.price)
+
+    @property
+    def over(self) -> bool:
+        """Nothing is left to search for, or allowed to be searched."""
+        return self.search.done or self.search.nodes >= self.left or self.gap <= self.job.gap
+
+    def run(self, end_time: float) -> None:
+        """Go on until then."""
+        job, search = self.job, self.search
+        report = lambda value, bound: job.report(float(value), float(bound))  # noqa: E731
+        # Most small problems end within the first nodes; the others get a better incumbent, then the rest of the time.
+        if not self.annealed:
+            search.run(end_time - time.perf_counter(), min(self.left, 50_000), report)
+            if not self.over:
+                self.annealed = True
+                job.warm = self.placement()
+                better, value = _incumbent(self.case, job, 100_000 * len(self.case), 0.1 * job.left)
+                if better is not None and value < search.price:
+                    self.worker, search.worker, search.price = better, None, value
+        while not self.over and (left := end_time - time.perf_counter()) > 0:
+            search.run(min(left, 1.0), self.left - search.nodes, report)
+
+    def placement(self) -> Int64Array | None:
+        """The best placement known, in the case's order."""
+        if self.search.worker is None:
+            return self.worker
+        placement = np.empty(len(self.case), np.int64)
+        placement[self.problem.request] = self.search.worker
+        return placement
+
+    def answer(self) -> Answer:
+        """What is known by now; with the tree as evidence if it is exhausted and small."""
+        search, found = self.search, self.placement()
+        answer = Answer("limit", found, max(search.bound, int(self.case.floor.sum())), nodes=search.nodes, solver="bnb")
+        if search.done:
+            answer.status = "optimal" if found is not None else "infeasible"
+        if self.job.certify and search.done and found is not None:
+            most, seconds = self.job.memory_limit // 2, max(self.job.left, 1.0)
+            answer.tree = branch.prove(self.problem, search.price, _MAX_LEAVES, most, seconds)
+        return answer
 
 
 _BACK_ENDS: dict[str, Callable[[PlacementCase, _Job], Answer]] = {
+    "auto": _auto,
     "bnb": _bnb,
     "highs": _library,
     "cpsat": _library,

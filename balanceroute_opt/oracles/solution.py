@@ -58,8 +58,12 @@ class Answer:
     nodes : int
         Nodes of its search tree.
     trajectory : list of (seconds, objective, lower bound)
-    certificate, proof : dict or None
+    certificate : dict or None
         See :class:`Solution`.
+    tree : dict or None
+        Evidence for one part: an exhausted search tree, as a part of a certificate.
+    solver : str
+        What found it, where that is more than the name of the back end.
     """
 
     status: str
@@ -69,7 +73,8 @@ class Answer:
     nodes: int = 0
     trajectory: list[tuple[float, float, float]] = field(default_factory=list)
     certificate: dict[str, Any] | None = None
-    proof: dict[str, Any] | None = None
+    tree: dict[str, Any] | None = None
+    solver: str = ""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -98,9 +103,6 @@ class Solution:
         Nodes of the search tree.
     trajectory : tuple of (seconds, objective, lower bound)
         The course of the search; inf and -inf where there was none yet.
-    proof : dict or None
-        The search tree behind `lower_bound`, where it is small: evidence that the verifier does not know, so
-        that the bound stays *claimed*.
     message : str
         Why there is no solution, where that is known.
     """
@@ -116,7 +118,6 @@ class Solution:
     nodes: int = 0
     trajectory: tuple[tuple[float, float, float], ...] = ()
     message: str = ""
-    proof: dict[str, Any] | None = None
 
     @property
     def gap(self) -> float:
@@ -214,5 +215,4 @@ def conclude_placement(
         certificate,
         nodes=answer.nodes,
         trajectory=tuple(answer.trajectory),
-        proof=answer.proof,
     )
