@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import inspect
+import io
 import math
 import textwrap
 import time
@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from .._validate import integer, real
 from ..errors import BalanceRouteError, CertificateError, InputError
 from .common import (
     Help,
     add_cluster,
     add_json,
     add_workload,
-    console,
     names,
     natural,
     print_json,
@@ -140,6 +140,10 @@ def _methods(args: argparse.Namespace) -> list[str]:
             raise InputError(
                 f"unknown method {method!r}{nearest(method, known)}; methods of {args.problem}: {', '.join(known)}, all"
             )
+    integer(args.jobs, "jobs", 1, 1024)
+    real(args.time_limit, "time_limit", positive=True)
+    if args.window is not None:
+        integer(args.window, "window", 1)
     if args.window is not None and not {"window", "all"} & set(asked):
         raise InputError("--window T is of --method window")
     return [method for method in known if method in asked or "all" in asked]
@@ -155,8 +159,6 @@ def _computed(args: argparse.Namespace, problem: Problem, method: str) -> _Row:
     if method == "window":
         options = {"time_limit": args.time_limit, "jobs": args.jobs}
         options |= {} if args.window is None else {"window": args.window}
-        if "window" not in inspect.signature(placement_bound).parameters:
-            raise InputError("unknown method 'window'")
     if method in _SOLVERS:
         bound, sched = _solved(args, problem, method)
     elif problem.kind == "placement":
@@ -272,6 +274,7 @@ def _report_table(
         )
         return
     from rich import box
+    from rich.console import Console
     from rich.table import Table
 
     name, reference = "best known", math.inf if known is None else known[0]
@@ -301,7 +304,9 @@ def _report_table(
         add(f"run of {run.router}", cost, "", "checked")
     what = "peak_sum" if problem.kind == "placement" else "decode time"
     print(textwrap.fill(f"Lower bounds on the {what} of a {problem.words()}", terminal_width()))
-    console().print(table)
+    out = io.StringIO()
+    Console(file=out, width=max(terminal_width(), Console(width=10_000).measure(table).maximum)).print(table)
+    print("\n".join(line.rstrip() for line in out.getvalue().splitlines()))
     print("certified: the verifier reproduced it just now. claimed: a solver says so. checked: priced anew.")
     for method, reason in left_out.items():
         print(f"Left out: {method} ({reason}).")
