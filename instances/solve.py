@@ -11,14 +11,15 @@ from __future__ import annotations
 import argparse
 import math
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import balanceroute_opt as bro
 from balanceroute_opt.library import Entry, Library, Row, read_library
 from balanceroute_opt.library.catalogue import MAX_FILE
-from balanceroute_opt.oracles.reinsertion import reinsertion
+from balanceroute_opt.oracles.anytime import search_placement
+
+_SEARCHED, _ONLY_SEARCHED = 60, 200  # requests from which search comes before the solver, and in place of it
 
 
 def rows_of(library: Library, entry: Entry) -> tuple[Row, ...]:
@@ -33,13 +34,12 @@ def rows_of(library: Library, entry: Entry) -> tuple[Row, ...]:
     return entry.rows
 
 
-def small_enough(certificate: dict[str, Any] | None) -> bool:
-    if certificate is None:
-        return False
+def size(certificate: dict[str, Any]) -> int:
+    """Bytes of the file that it would be."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "c.json.gz"
         bro.write_certificate(certificate, path)
-        return path.stat().st_size <= MAX_FILE
+        return path.stat().st_size
 
 
 def attempt(library: Library, row: Row, **new: Any) -> bool:
@@ -58,26 +58,27 @@ def fill(library: Library, entry: Entry, row: Row, args: argparse.Namespace) -> 
     if row.best is None and entry.recipe is not None:
         run = bro.simulate(inst, cluster, entry.recipe.starts, seed=0)
         attempt(library, row, schedule=run.schedule, method=f"run of {entry.recipe.starts}")
-    for certificate in bounds(entry, row):
-        if small_enough(certificate) and attempt(library, row, certificate=certificate):
-            break
+    better_bound(library, entry, row, args)
     if row.problem == "schedule" and start is not None and entry.schedule("placement") is not None:
         attempt(library, row, schedule=entry.schedule("placement"), method="the best placement")
     if args.bounds_only:
         return
     warm = entry.schedule(row.problem)
     options = {"time_limit": args.time_limit, "seed": args.seed} | ({"solver": args.solver} if args.solver else {})
+    if row.problem == "placement" and warm is not None and len(inst) >= _SEARCHED:
+        better = search_placement(inst, cluster, warm, time_limit=args.time_limit, seed=args.seed)
+        if attempt(library, row, schedule=better.schedule, method="search"):
+            warm = better.schedule
+        if not args.solver and len(inst) >= _ONLY_SEARCHED:
+            return
     if row.problem == "placement":
-        if warm is not None and attempt(library, row, schedule=reinsertion(inst, cluster, warm), method="reinsertion"):
-            warm = entry.schedule(row.problem)
         found: bro.Solution = bro.solve_placement(inst, cluster, start, warm=warm, **options)
     else:
         found = bro.solve_schedule(inst, cluster, warm=warm, **windows(entry, row), **options)
     if found.schedule is not None:
         attempt(library, row, schedule=found.schedule, method=found.solver)
-    for certificate in (found.certificate, found.proof):
-        if small_enough(certificate):
-            attempt(library, row, certificate=certificate)
+    if found.certificate is not None and size(found.certificate) <= min(MAX_FILE, args.max_bytes):
+        attempt(library, row, certificate=found.certificate)
     now = entry.row(row.problem)
     claim = found.lower_bound
     if math.isfinite(claim) and (now.bound is None or claim > now.bound) and claim > (now.claimed or 0):
@@ -91,14 +92,39 @@ def windows(entry: Entry, row: Row) -> dict[str, Any]:
     return {"max_wait": int(row.windows.removeprefix("max_wait="))} if row.windows != "none" else {}
 
 
-def bounds(entry: Entry, row: Row) -> Iterator[dict[str, Any] | None]:
-    """Certificates, the strongest first; a weaker one is smaller."""
-    if row.problem == "placement":
-        for method in ("migration", "pigeonhole", "item"):
-            yield bro.placement_bound(entry.inst, entry.cluster, entry.start, method).certificate
+def better_bound(library: Library, entry: Entry, row: Row, args: argparse.Namespace) -> None:
+    """The best certificate that is small enough."""
+    inst, cluster, start = entry.inst, entry.cluster, entry.start
+    most = min(MAX_FILE, args.max_bytes)
+    if row.problem == "schedule":
+        for method in ("lagrangian", "fluid"):
+            certificate = bro.schedule_bound(inst, cluster, method, **windows(entry, row)).certificate
+            if (
+                certificate is not None
+                and size(certificate) <= MAX_FILE
+                and attempt(library, row, certificate=certificate)
+            ):
+                return
         return
-    for method in ("lagrangian", "fluid"):
-        yield bro.schedule_bound(entry.inst, entry.cluster, method, **windows(entry, row)).certificate
+    for method in ("migration", "pigeonhole", "item"):
+        certificate = bro.placement_bound(inst, cluster, start, method).certificate
+        if certificate is not None and size(certificate) <= MAX_FILE:
+            attempt(library, row, certificate=certificate)
+            break
+    for length in args.windows:
+        nodes = 20_000
+        for _ in range(4):
+            proof = bro.placement_bound(
+                inst, cluster, start, "window", nodes, window=length, time_limit=args.time_limit
+            )
+            if proof.certificate is None or proof.value <= (entry.row("placement").bound or 0):
+                break
+            bytes_ = size(proof.certificate)
+            if bytes_ <= most:
+                attempt(library, row, certificate=proof.certificate)
+                break
+            print(f"  window({length}), {nodes:,} nodes: {proof.value}, but {bytes_ / 1e3:.0f} kB")
+            nodes = max(1, int(0.8 * nodes * most / bytes_))
 
 
 def main() -> int:
@@ -109,6 +135,8 @@ def main() -> int:
     parser.add_argument("--solver", help="of solve_placement or solve_schedule (default: auto)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--time-limit", type=float, default=60.0)
+    parser.add_argument("--windows", type=int, nargs="*", default=[], help="lengths for certificates of kind window")
+    parser.add_argument("--max-bytes", type=int, default=MAX_FILE, help="of a certificate of kind window or tree")
     parser.add_argument("--only-open", action="store_true", help="leave proved rows alone")
     parser.add_argument("--bounds-only", action="store_true", help="no solver")
     args = parser.parse_args()

@@ -254,7 +254,8 @@ class Library:
 
         numbers = ("best", "bound", "claimed")
         data = [row.as_dict() | {"gap": row.gap} for row in self.rows]
-        return pl.DataFrame([d | {x: None if d[x] is None else float(d[x] or 0) for x in numbers} for d in data])
+        rows = [d | {x: None if d[x] is None else float(d[x] or 0) for x in numbers} for d in data]
+        return pl.DataFrame(rows, infer_schema_length=None)
 
     def stray_files(self) -> list[str]:
         """Instances without a row, and solution files that no row names; relative paths."""
