@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -34,7 +35,8 @@ SOLVERS = ("auto", "bnb", "highs", "cpsat", "mathopt", "search", "enumeration")
 
 _MAX_BRANCH = 1_000  # requests of one part, for the branch and bound
 _MAX_SUM = 2**44  # its float64 sums of integers over 255 stay exact below 2**53
-_MAX_LEAVES = 20_000  # of one certificate
+_MAX_LEAVES = 60_000  # of one certificate
+_MAX_PARTITIONS = 20_000  # that the verifier tries again
 _MAX_MODEL = 200  # requests, for HiGHS in the portfolio
 _WIDE = 0.01  # gap at which windows may do better than the whole
 _REPLAYED = 10**6  # entries of the table of loads behind an enumeration that the verifier repeats
@@ -86,7 +88,7 @@ def solve_placement(
     start : array_like of int, shape (n,)
         ``t_i``: step of admission of each request, >= its release.
     time_limit : float
-        Seconds, > 0. Compilation (once per installation) is not counted against it by all solvers.
+        Seconds, > 0. Compilation, once per installation, is not counted.
     solver : {"auto", "bnb", "highs", "cpsat", "mathopt", "search", "enumeration"}
         ``bnb``: the own branch and bound [ours] (``oracles/branch.py``), after an annealed incumbent. ``highs``,
         ``cpsat``: mixed-integer program with symmetry broken, peaks bounded by ``migration`` and that incumbent.
@@ -107,7 +109,7 @@ def solve_placement(
     warm : Schedule, optional
         A placement with these starts to begin with.
     certificate : bool
-        Attach a certificate where ``migration`` reaches the bound, or the search trees have at most 20 000 leaves.
+        Attach a certificate where ``migration`` reaches the bound, or the search trees have at most 60 000 leaves.
     progress : callable, optional
         Called with (seconds, objective, lower bound) as they change.
 
@@ -146,6 +148,7 @@ def solve_placement(
     integer(threads, "threads", 1, 1024)
     if node_limit is not None:
         integer(node_limit, "node_limit", 1)
+    _prepare(solver if solver in ("search", "enumeration") else "bnb")
     began = time.perf_counter()
     t = given_starts(inst, cluster, start)
     overfull = _overfull(inst, cluster, t)
@@ -207,7 +210,7 @@ def solve_placement(
         elif (
             solver == "enumeration"
             and (len(inst) + cluster.workers) * len(case.steps) <= _REPLAYED
-            and sum(partitions(len(p), cluster.workers) for p in parts) <= _MAX_LEAVES
+            and sum(partitions(len(p), cluster.workers) for p in parts) <= _MAX_PARTITIONS
         ):
             data = {"start": t.tolist()}
             total.certificate = new_certificate("placement", "enumeration", inst, cluster, int(total.lower_bound), data)
@@ -221,6 +224,15 @@ def solve_placement(
             total.certificate = new_certificate("placement", "tree", inst, cluster, int(total.lower_bound), data)
     label = ", ".join(used) or solver
     return conclude_placement(inst, cluster, t, total, int(case.floor.sum()), time.perf_counter() - began, label)
+
+
+@cache
+def _prepare(solver: str) -> None:
+    """Load the kernels, or compile them, so that no time limit has to pay for it."""
+    inst = Instance([0, 0, 0, 1, 1], [9, 7, 6, 5, 4], [4, 3, 3, 2, 2])
+    case = placement_case(inst, Cluster(2, 3), inst.release.astype(np.int64))
+    job = _Job(solver, time.perf_counter() + 3600, 0, 10_000, 2**20, 0.0, 1, None, True, lambda price, bound: None)
+    _BACK_ENDS[solver](case, job)
 
 
 class _Course:

@@ -37,7 +37,7 @@ __all__ = [
 
 _MOVES = 1000  # of annealing, per request
 _MEMORY = 2**27  # bytes of the open nodes of a window
-_LEAVES = 20_000  # of one certificate, as of all trees that this package writes
+_LEAVES = 60_000  # of one certificate, as of all trees that this package writes
 _MOST_WORK = 5 * 10**10  # entries that the leaves of one certificate make the verifier look at
 _MOST_TABLE = 10**7  # entries of one part
 
@@ -256,7 +256,7 @@ def _task(job: _Task) -> tuple[int, Int64Array, Part]:
 
 
 def _dearest_dropped(trees: list[tuple[int, int, dict[str, Any]]]) -> list[tuple[int, int, dict[str, Any]]]:
-    """Trees that gain most for what they cost the verifier, within its limits and 20 000 leaves."""
+    """Trees that gain most for what they cost the verifier, within its limits and 60 000 leaves."""
     kept: list[tuple[int, int, dict[str, Any]]] = []
     leaves = cost = 0
     for tree in sorted(trees, key=lambda tree: tree[1] / tree[0]):
