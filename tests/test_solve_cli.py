@@ -434,7 +434,11 @@ def test_compare_brackets_small_step_clock_workloads(run):
     assert "placement (P1)" in out
     assert "schedule (P2)" in out
     assert "a search of 2,000 moves" in " ".join(out.split())
-    assert "Hindsight ratios" not in run(*argv, "--hindsight", "0")[1]
+    out = run(*argv, "--hindsight", "0")[1]
+    assert "ratios" not in out
+    assert "brackets" not in out
+    out = run("compare", "--n", "1001", "--clock", "step", "--workers", "2", "--slots", "4", "--routers", "jsq")[1]
+    assert out.endswith("No hindsight brackets beyond 1,000 requests; --hindsight N makes them.\n")
     assert (
         "Hindsight ratios" not in run("compare", "--n", "30", "--workers", "2", "--slots", "4", "--routers", "jsq")[1]
     )

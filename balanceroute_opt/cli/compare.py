@@ -155,6 +155,8 @@ def _compare(args: argparse.Namespace) -> int:
         print_json(report)
     else:
         print(result.text(args.sort, args.metrics, terminal_width()), end="")
+        if args.hindsight is None and inst.clock == "step" and not hindsight:
+            print(f"No hindsight brackets beyond {_HINDSIGHT_REQUESTS:,} requests; --hindsight N makes them.")
         if args.step_regret is not None:
             _print_regrets(regrets, args.step_regret)
     return 0
