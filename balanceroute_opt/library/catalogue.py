@@ -405,7 +405,8 @@ class Library:
                 changed = list(before)
                 yield changed
                 order = {name: i for i, name in enumerate(self._entries)}
-                changed.sort(key=lambda row: (order[row.name], row.problem))
+                # Another writer may have added instances since this library was read.
+                changed.sort(key=lambda row: (order.get(row.name, len(order)), row.name, row.problem))
                 write_registry(changed, self.path / _REGISTRY)
             finally:
                 self.rows = read_registry(self.path / _REGISTRY)
