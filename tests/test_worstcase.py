@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from fractions import Fraction
 from itertools import product
 
@@ -355,3 +356,21 @@ def test_the_command_shows_game_and_family(capsys: pytest.CaptureFixture[str]) -
     assert "12/7" in capsys.readouterr().out
     assert main(["adversary", "--exhaustive", *family]) == 0
     assert "no instance of the family" in capsys.readouterr().out
+
+
+# The gallery
+
+
+def test_the_gallery_says_what_its_routers_pay() -> None:
+    library = bro.read_library()
+    entries = [entry for entry in library if entry.set == "adversarial"]
+    routers: dict[str, int] = {}
+    for entry in entries:
+        router, paid, best = re.match(r"(\S+) pays (\d+) where (\d+) is possible", entry.about).groups()
+        run = bro.simulate(entry.inst, entry.cluster, router)
+        np.testing.assert_array_equal(run.schedule.start, entry.start)
+        row = entry.row("placement")
+        assert (run.peak_sum, row.best, row.bound) == (int(paid), int(best), int(best))
+        routers[router] = routers.get(router, 0) + 1
+    assert len(routers) >= 10
+    assert min(routers.values()) >= 2
