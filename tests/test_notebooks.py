@@ -30,7 +30,7 @@ def stripped(text: str) -> str:
 
 
 def test_all_are_there_and_listed():
-    assert [path.name[:2] for path in PATHS] == ["01", "02", "03", "04", "05", "06"]
+    assert [path.name[:2] for path in PATHS] == ["01", "02", "03", "04", "05", "06", "07"]
     listed = (ROOT / "notebooks" / "README.md").read_text()
     assert [path.name for path in PATHS if path.name not in listed] == []
 
