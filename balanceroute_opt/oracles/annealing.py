@@ -22,6 +22,7 @@ __all__ = ["Annealing"]
 
 _OVER = 1000  # price of a token above the KV capacity, in tokens of peak
 _BLOCK = 64  # steps priced between two looks whether a move is worth more
+_SLACK = 4.0  # mean loads that a move may cost more than allowed before it is given up
 _NEAR = 40  # requests, by start, among which a partner for an exchange is drawn
 _MOVES = 0.65  # share of moves, the others are exchanges
 _SAMPLES = 20_000
@@ -50,6 +51,8 @@ class Annealing:
     ----------
     price : int
         Of the present placement.
+    size : float
+        Mean load of an active request, tokens.
     over : int
         Its tokens above the KV capacity, summed over the steps.
     """
@@ -83,7 +86,9 @@ class Annealing:
         self._threads = max(1, min(threads, n // 64))
         streams = np.random.SeedSequence(seed).generate_state(self._threads, np.uint64)
         self._random = np.maximum(streams, 1).reshape(-1, 1)
-        self._slack = 4 * float((self._base + self._begin).mean()) if n else 0.0
+        duration = self._end - self._begin
+        work = duration * (self._base + self._begin) + duration * (duration - 1) // 2
+        self.size = float(work.sum() / max(1, duration.sum()))
         self.place(worker)
 
     @property
@@ -105,7 +110,7 @@ class Annealing:
     def temperatures(self, shares: tuple[float, ...]) -> list[float]:
         """Temperatures at which about these shares of all feasible moves from here would be worse and accepted."""
         rises = np.empty(_SAMPLES)
-        found = int(self._run(0, len(self._begin), self._load.shape[1], _SAMPLES, 0.0, 0, rises)[2])
+        found = int(self._run(0, len(self._begin), self._load.shape[1], _SAMPLES, 0.0, 0.0, 0, rises)[2])
         rises = rises[:found]
         worse = rises[rises > 0]
         result = []
@@ -118,8 +123,12 @@ class Annealing:
             result.append(high if len(worse) else 1.0)
         return result
 
-    def run(self, moves: int, temperature: float) -> None:
-        """Try `moves` moves at this temperature (0: descent)."""
+    def run(self, moves: int, temperature: float, even: float = 0.0) -> None:
+        """Try `moves` moves at this temperature (0: descent).
+
+        Loads that are far from each other cost `even` times half the sum of their squares on top of the price: a
+        placement whose other workers are even is easier to improve.
+        """
         n, steps = len(self._begin), self._load.shape[1]
         if n < 2 or len(self._load) < 2:
             return
@@ -130,7 +139,7 @@ class Annealing:
         parts = []
         for t, (lo, hi) in enumerate(zip([0, *cut], [*cut, n], strict=True)):
             last = int(self._begin[hi]) if hi < n else steps
-            parts.append((lo, hi, last, moves * (hi - lo) // n, temperature, t, _NOTHING))
+            parts.append((lo, hi, last, moves * (hi - lo) // n, temperature, even, t, _NOTHING))
         if len(parts) == 1:
             done = [self._run(*parts[0])]
         else:
@@ -140,12 +149,13 @@ class Annealing:
         self.over += sum(int(d[1]) for d in done)
 
     def _run(
-        self, lo: int, hi: int, last: int, moves: int, temperature: float, stream: int, rises: Float64Array
+        self, lo: int, hi: int, last: int, moves: int, temperature: float, even: float, stream: int, rises: Float64Array
     ) -> Int64Array:
         state, result = self._random[stream], np.zeros(3, np.int64)
         _anneal(
             self._begin, self._end, self._base, self._worker, self._load, self._count, self._top, self._bits,
-            self._slots, self._capacity, lo, hi, last, moves, temperature, self._slack, state, rises, result,
+            self._slots, self._capacity, lo, hi, last, moves, temperature, even, _SLACK * self.size, state, rises,
+            result,
         )  # fmt: skip
         return result
 
@@ -203,30 +213,37 @@ def _three(load: Any, top: Any, a: int, z: int) -> None:
             top[third, k] = max(top[third, k], min(two, rest))
 
 
-@inner
+# The squares need not be exact, and vector instructions need the freedom to sum floats in any order.
+@compiled(fastmath=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def _rise(
-    load: Any, top: Any, g: int, h: int, a: int, z: int, base: int, slope: int, bits: int, cap: int, over: Any
-) -> int:
-    """Change of the sum of peaks if ``base + slope * k`` tokens go from g to h in the steps k = ``a .. z - 1``.
+    load: Any, top: Any, g: int, h: int, a: int, z: int, base: int, slope: int, bits: int, cap: int, even: float,
+    change: Any,
+) -> float:  # fmt: skip
+    """What it costs that ``base + slope * k`` tokens go from g to h in the steps k = ``a .. z - 1``.
 
-    The change of the tokens above the capacity is added to ``over[2]``.
+    The change of the price, and `even` times the change of half the sum of squared loads. The change of the sum of
+    peaks is added to ``change[0]``, that of the tokens above the capacity to ``change[1]``.
     """
     number = load.dtype.type
     own, other = np.uint64(g), np.uint64(h)
-    shift, grow, most = number((base + slope * a) << bits), number(slope << bits), number(cap)
-    total, above = 0, 0
+    shift, grow, most = number(base + slope * a), number(slope), number(cap)
+    total, above, squares = 0, 0, np.float32(0)
     for k in range(np.uint64(a), np.uint64(z)):
         x, y = load[own, k], load[other, k]
         one, two, three = top[np.uint64(0), k], top[np.uint64(1), k], top[np.uint64(2), k]
         rest = three if ((two == x) | (two == y)) else two
         rest = rest if ((one == x) | (one == y)) else one
-        after = number(max(rest, max(number(x - shift), number(y + shift))) >> bits)
+        packed = number(shift << bits)
+        after = number(max(rest, max(number(x - packed), number(y + packed))) >> bits)
         before = number(one >> bits)
         total += number(after - before)
         above += number(max(number(after - most), number(0)) - max(number(before - most), number(0)))
+        squares += np.float32(shift) * np.float32(number(number(number(y - x) >> bits) + shift))
         shift = number(shift + grow)
-    over[2] += above
-    return total + _OVER * above
+    change[0] += total
+    change[1] += above
+    cost: float = total + _OVER * above + even * squares
+    return cost
 
 
 @inner
@@ -265,15 +282,15 @@ def _draw(state: Any) -> float:
 
 @inner
 def _stretch(
-    load: Any, top: Any, g: int, h: int, a: int, z: int, base: int, slope: int, bits: int, cap: int, over: Any,
-    price: int, most: float,
-) -> int:  # fmt: skip
-    """`price` and the rise of the steps ``a .. z - 1``, given up as soon as it is above `most`."""
-    while a < z and price <= most:
+    load: Any, top: Any, g: int, h: int, a: int, z: int, base: int, slope: int, bits: int, cap: int, even: float,
+    change: Any, cost: float, most: float,
+) -> float:  # fmt: skip
+    """`cost` and that of the steps ``a .. z - 1``, given up as soon as it is above `most`."""
+    while a < z and cost <= most:
         b = min(z, a + _BLOCK)
-        price += _rise(load, top, g, h, a, b, base, slope, bits, cap, over)
+        cost += _rise(load, top, g, h, a, b, base, slope, bits, cap, even, change)
         a = b
-    return price
+    return cost
 
 
 @compiled(nogil=True)
@@ -293,6 +310,7 @@ def _anneal(
     last: int,
     moves: int,
     temperature: float,
+    even: float,
     slack: float,
     state: NDArray[np.uint64],
     rises: Float64Array,
@@ -304,7 +322,7 @@ def _anneal(
     change of price, change of tokens above the capacity, number of rises written (or of moves taken).
     """
     workers, sampling = load.shape[0], len(rises) > 0
-    over = np.zeros(3, np.int64)
+    change = np.zeros(2, np.int64)
     for _ in range(moves):
         i = lo + int(_draw(state) * (hi - lo))
         if end[i] > last:
@@ -313,16 +331,16 @@ def _anneal(
         # A move is accepted if it costs no more than this: Metropolis' rule, drawn before the price is known.
         most = 1e300 if sampling else -temperature * np.log(1.0 - _draw(state))
         enough = most + slack
-        over[2] = 0
+        change[:] = 0
         if _draw(state) < _MOVES:
             h = int(_draw(state) * (workers - 1))
             h += h >= g
             a, z = begin[i], end[i]
-            price = _stretch(load, top, g, h, a, z, base[i], 1, bits, cap, over, 0, enough)
-            if price > most or _full(count, h, a, z, slots):
+            cost = _stretch(load, top, g, h, a, z, base[i], 1, bits, cap, even, change, 0.0, enough)
+            if cost > most or _full(count, h, a, z, slots):
                 continue
             if sampling:
-                rises[result[2]] = price
+                rises[result[2]] = cost
                 result[2] += 1
                 continue
             _transfer(load, count, g, h, a, z, base[i], bits)
@@ -334,23 +352,23 @@ def _anneal(
                 continue
             h = worker[j]
             b, both, z = begin[j], min(end[i], end[j]), max(end[i], end[j])
-            price = _stretch(load, top, g, h, begin[i], b, base[i], 1, bits, cap, over, 0, enough)
-            price = _stretch(load, top, g, h, b, both, base[i] - base[j], 0, bits, cap, over, price, enough)
+            cost = _stretch(load, top, g, h, begin[i], b, base[i], 1, bits, cap, even, change, 0.0, enough)
+            cost = _stretch(load, top, g, h, b, both, base[i] - base[j], 0, bits, cap, even, change, cost, enough)
             if end[i] > end[j]:
-                price = _stretch(load, top, g, h, both, z, base[i], 1, bits, cap, over, price, enough)
+                cost = _stretch(load, top, g, h, both, z, base[i], 1, bits, cap, even, change, cost, enough)
             else:
-                price = _stretch(load, top, h, g, both, z, base[j], 1, bits, cap, over, price, enough)
+                cost = _stretch(load, top, h, g, both, z, base[j], 1, bits, cap, even, change, cost, enough)
             longer = h if end[i] > end[j] else g
-            if price > most or _full(count, h, begin[i], b, slots) or _full(count, longer, both, z, slots):
+            if cost > most or _full(count, h, begin[i], b, slots) or _full(count, longer, both, z, slots):
                 continue
             if sampling:
-                rises[result[2]] = price
+                rises[result[2]] = cost
                 result[2] += 1
                 continue
             _transfer(load, count, g, h, begin[i], end[i], base[i], bits)
             _transfer(load, count, h, g, begin[j], end[j], base[j], bits)
             _three(load, top, begin[i], z)
             worker[i], worker[j] = h, g
-        result[0] += price
-        result[1] += over[2]
+        result[0] += change[0] + _OVER * change[1]
+        result[1] += change[1]
         result[2] += 1

@@ -28,12 +28,14 @@ METHODS = ("auto", "beam", "annealing")
 _CROWDED = 0.2  # share of the work in steps without a free slot per worker, from which a beam pays
 _BEAM = 0.6  # its share of the budget
 _WIDEST = 4096
+_CHILD = 5  # moves that the placement of a request on a worker counts as, by its time
 _STATE_BYTES = 2**29
 _SMALL = 1000  # requests, up to which annealing starts hot, and over again
 _SHARES = (0.05, 0.004)
 _SHARES_SMALL = (0.3, 0.01)
 _SHARES_BEAM = (0.002, 0.0002)
 _ROUND = 500  # moves per request of a round in small problems; larger ones have longer rounds
+_EVEN = 0.2  # weight of squared loads at first, over the mean load
 _PIECES = 128  # of constant temperature in a round, at least
 _LAST = 0.97  # share of a round, from which only what is better is accepted
 _PAUSE = 0.25  # seconds between two looks at the clock, at most
@@ -52,7 +54,7 @@ class Found:
     seconds : float
         Compilation not counted.
     moves : int
-        Placements of single requests tried.
+        Tried; every placement of a request that a beam looks at counts as five.
     interrupted : bool
         It was stopped by Ctrl-C.
     trajectory : tuple of (float, int, int)
@@ -287,7 +289,7 @@ def _beam(axis: _Axis, course: _Course) -> Int64Array | None:
     n, workers = len(axis.begin), axis.cluster.workers
     widest = max(1, min(_WIDEST, _STATE_BYTES // (8 * workers * axis.longest)))
     if course.most is not None:
-        width = min(widest, int(_BEAM * course.most) // (n * workers))
+        width = min(widest, int(_BEAM * course.most) // (_CHILD * n * workers))
         if width < 1:
             return None
     else:
@@ -309,7 +311,7 @@ def _beam(axis: _Axis, course: _Course) -> Int64Array | None:
         each = (time.perf_counter() - began) / piece
         if course.most is None and course.seconds + each * (n - beam.done) > _BEAM * course.limit * 1.05:
             width = max(1, width * 3 // 4)
-    course.moves += n * workers * width
+    course.moves += _CHILD * n * workers * width
     return beam.placement()
 
 
@@ -323,6 +325,7 @@ def _anneal(
     while not course.over:
         best.back()
         hot, cold = annealing.temperatures(shares)
+        even = _EVEN / annealing.size if n > _SMALL else 0.0
         first, done, share = course.used, 0, 0.0
         if course.most is not None:
             piece = max(1, min(longest, course.most - course.moves) // _PIECES)
@@ -330,7 +333,7 @@ def _anneal(
             temperature = hot * (cold / hot) ** (share / _LAST) if share < _LAST else 0.0
             moves = piece if course.most is None else min(piece, course.most - course.moves)
             before = course.seconds
-            annealing.run(moves, temperature)
+            annealing.run(moves, temperature, even * temperature / hot)
             done += moves
             course.moves += moves
             best.keep()
