@@ -23,6 +23,7 @@ __all__ = ["Annealing"]
 _OVER = 1000  # price of a token above the KV capacity, in tokens of peak
 _BLOCK = 64  # steps priced between two looks whether a move is worth more
 _SLACK = 4.0  # mean loads that a move may cost more than allowed before it is given up
+_MANY = 16  # workers, from which on requests of full workers and workers with little load are looked for
 _NEAR = 40  # requests, by start, among which a partner for an exchange is drawn
 _MOVES = 0.65  # share of moves, the others are exchanges
 _SAMPLES = 20_000
@@ -84,6 +85,7 @@ class Annealing:
         self._capacity = min(largest, capacity) if capacity is not None else largest
         self._worker = np.ascontiguousarray(worker[self._order], np.int64)
         self._threads = max(1, min(threads, n // 64))
+        self._aim = (2 * workers, 4) if workers >= _MANY else (0, 0)
         streams = np.random.SeedSequence(seed).generate_state(self._threads, np.uint64)
         self._random = np.maximum(streams, 1).reshape(-1, 1)
         duration = self._end - self._begin
@@ -154,8 +156,8 @@ class Annealing:
         state, result = self._random[stream], np.zeros(3, np.int64)
         _anneal(
             self._begin, self._end, self._base, self._worker, self._load, self._count, self._top, self._bits,
-            self._slots, self._capacity, lo, hi, last, moves, temperature, even, _SLACK * self.size, state, rises,
-            result,
+            self._slots, self._capacity, lo, hi, last, moves, temperature, even, _SLACK * self.size,
+            *self._aim, state, rises, result,
         )  # fmt: skip
         return result
 
@@ -312,19 +314,30 @@ def _anneal(
     temperature: float,
     even: float,
     slack: float,
+    tries: int,
+    picks: int,
     state: NDArray[np.uint64],
     rises: Float64Array,
     result: Int64Array,
 ) -> None:
     """Anneal the requests ``lo .. hi - 1`` (by start) that end by position `last`.
 
+    With `tries` a request is drawn up to so often, until it is on the fullest worker of a random step of its own; with
+    `picks` the target of a move is the lightest of so many more workers.
+
     With room in `rises` nothing is moved, and the changes of price of feasible moves are written there. `result`:
     change of price, change of tokens above the capacity, number of rises written (or of moves taken).
     """
     workers, sampling = load.shape[0], len(rises) > 0
+    mask = (1 << bits) - 1
     change = np.zeros(2, np.int64)
     for _ in range(moves):
         i = lo + int(_draw(state) * (hi - lo))
+        for _ in range(tries):  # one that is on the fullest worker in some step
+            k = begin[i] + int(_draw(state) * (end[i] - begin[i]))
+            if end[i] <= last and top[0, k] & mask == worker[i]:
+                break
+            i = lo + int(_draw(state) * (hi - lo))
         if end[i] > last:
             continue
         g = worker[i]
@@ -336,6 +349,12 @@ def _anneal(
             h = int(_draw(state) * (workers - 1))
             h += h >= g
             a, z = begin[i], end[i]
+            k = (a + z) >> 1
+            for _ in range(picks):
+                other = int(_draw(state) * (workers - 1))
+                other += other >= g
+                if load[other, k] < load[h, k]:
+                    h = other
             cost = _stretch(load, top, g, h, a, z, base[i], 1, bits, cap, even, change, 0.0, enough)
             if cost > most or _full(count, h, a, z, slots):
                 continue
