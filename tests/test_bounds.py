@@ -460,6 +460,15 @@ def test_windows_without_time_keep_migration():
     assert bound.value == bro.placement_bound(inst, cluster, start, "migration").value
 
 
+def test_windows_of_the_largest_requests_keep_migration():
+    inst = Instance([0, 0, 1], [2**31 - 1] * 3, [4, 4, 4])
+    bound = bro.placement_bound(inst, Cluster(2, 2), inst.release, "window")
+    assert bound.value == bro.placement_bound(inst, Cluster(2, 2), inst.release, "migration").value
+    with pytest.raises(InputError, match="bnb needs at most 255 workers, loads up to"):
+        bro.solve_placement(inst, Cluster(2, 2), inst.release, solver="bnb")
+    assert bro.solve_placement(inst, Cluster(2, 2), inst.release, time_limit=1).status in ("feasible", "optimal")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -86,7 +86,7 @@ def test_a_larger_instance_is_proved_and_repeats():
 def test_limits_with_an_incumbent():
     inst, cluster, schedule = busy(60, seed=2)
     seen = []
-    for solver in ("bnb", "search", "highs", "cpsat"):
+    for solver in ("auto", "bnb", "search", "highs", "cpsat"):
         solution = bro.solve_placement(
             inst,
             cluster,
@@ -270,6 +270,44 @@ def test_every_certificate_proves_the_bound_beside_it():
             if solution.status == "optimal" and solver in ("bnb", "enumeration"):
                 assert solution.certificate is not None
     assert kinds == {"migration", "tree", "enumeration"}
+
+
+def test_windows_where_the_own_search_does_not_close():
+    inst, cluster, schedule = busy(60, seed=2)
+    options = {"node_limit": 400, "time_limit": 600}
+    alone = bro.solve_placement(inst, cluster, schedule.start, solver="bnb", **options)
+    found = [bro.solve_placement(inst, cluster, schedule.start, **options) for _ in range(2)]
+    assert found[0].solver == "bnb + windows"
+    assert alone.lower_bound < found[0].lower_bound == found[1].lower_bound <= found[0].objective
+    assert (found[0].status, found[0].bound_status) == ("feasible", "claimed")
+
+
+def ruled_case():
+    """One request with more tokens than all others together, and a search that never gets anywhere."""
+    rng = np.random.default_rng(1)
+    inst = bro.Instance(np.append(2, np.sort(rng.integers(0, 9, 12))), [400, *rng.integers(5, 40, 12)], [20, *[7] * 12])
+    return inst, bro.Cluster(3, 8)
+
+
+def test_highs_where_one_request_sets_the_peaks(monkeypatch):
+    pytest.importorskip("highspy")
+    inst, cluster = ruled_case()
+    exact = bro.solve_placement(inst, cluster, inst.release, solver="bnb")
+    monkeypatch.setattr(branch.Search, "run", lambda *a: False)
+    monkeypatch.setattr(entrance, "_incumbent", lambda case, *a: (np.arange(13) % 3, 10**6))
+    found = bro.solve_placement(inst, cluster, inst.release, time_limit=4)
+    assert (found.status, found.objective, found.solver) == ("optimal", exact.objective, "bnb + highs")
+    lie = Answer("optimal", np.arange(13) % 3, 10.0)
+    monkeypatch.setattr(entrance, "solve_highs", lambda *a: lie)
+    with pytest.raises(bro.SolverError, match="highs calls"):
+        bro.solve_placement(inst, cluster, inst.release, time_limit=0.5)
+
+    def missing(*_):
+        raise bro.SolverError("not installed")
+
+    monkeypatch.setattr(entrance, "solve_highs", missing)
+    found = bro.solve_placement(inst, cluster, inst.release, time_limit=0.5)
+    assert (found.status, found.solver) == ("feasible", "bnb")
 
 
 @pytest.mark.parametrize(("solver", "module"), [("highs", "highspy"), ("cpsat", "ortools"), ("mathopt", "ortools")])

@@ -29,11 +29,13 @@ from numpy.typing import NDArray
 
 from .._jit import compiled
 from .._validate import Float64Array, Int64Array
+from ..instance import MAX_TOKENS
 from .model import PlacementCase
 
-__all__ = ["Search", "Window", "prove", "window"]
+__all__ = ["MAX_SUM", "Search", "Window", "fits", "prove", "window"]
 
 DENOMINATOR = 255
+MAX_SUM = 2**44  # of all loads: sums of integers over 255 stay exact below 2**53
 _SMOOTHING = 0.5  # of the mean peak: the proximal parameter of the method of multipliers
 _SWEEPS, _LEAST_SWEEPS, _STALL = 10, 3, 0.05
 _PLUNGE = 100  # every so many nodes the best child is followed to a leaf, for a better placement
@@ -81,6 +83,12 @@ class Window:
         return int(
             _price(self.begin, self.end, self.base, int(self.cut[0]), int(self.cut[-1]), worker, self.workers)[0]
         )
+
+
+def fits(case: PlacementCase) -> bool:
+    """Whether a word holds the workers, an instance the loads, and float64 the sums of integers over 255."""
+    largest = int((case.base + case.end).max(initial=0))
+    return case.cluster.workers <= 255 and largest <= MAX_TOKENS and case.inst.total_work < MAX_SUM
 
 
 def window(case: PlacementCase, low: int = 0, high: int | None = None) -> Window:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from .._validate import Int64Array, integer, real
 from ..certificates import new_certificate
 from ..errors import InputError, InvalidSchedule, SolverError
-from ..instance import Cluster, Instance
+from ..instance import MAX_TOKENS, Cluster, Instance
 from ..schedule import Schedule, active_steps, check
 from . import branch, windows
 from .bounds import given_starts, placement_bound
@@ -34,7 +34,6 @@ Progress = Callable[[float, float, float], None]
 SOLVERS = ("auto", "bnb", "highs", "cpsat", "mathopt", "search", "enumeration")
 
 _MAX_BRANCH = 1_000  # requests of one part, for the branch and bound
-_MAX_SUM = 2**44  # its float64 sums of integers over 255 stay exact below 2**53
 _MAX_LEAVES = 60_000  # of one certificate
 _MAX_PARTITIONS = 20_000  # that the verifier tries again
 _MAX_MODEL = 200  # requests, for HiGHS in the portfolio
@@ -166,10 +165,10 @@ def solve_placement(
         message = f"{words}{cluster.kv_capacity}"
         return Solution(None, math.inf, math.inf, "infeasible", time.perf_counter() - began, solver, message=message)
     parts = case.components()
-    if solver == "auto" and cluster.workers > 255:
-        solver = "search"
-    if solver == "bnb" and (cluster.workers > 255 or inst.total_work >= _MAX_SUM):
-        raise InputError(f"bnb needs at most 255 workers and a total work below {_MAX_SUM}")
+    if solver == "bnb" and not branch.fits(case):
+        raise InputError(
+            f"bnb needs at most 255 workers, loads up to {MAX_TOKENS} and a total work below {branch.MAX_SUM}"
+        )
 
     course = _Course(began, progress, int(case.floor.sum()), len(inst))
     worker: Int64Array | None = np.zeros(len(inst), np.int64)
@@ -360,8 +359,8 @@ def _bnb(case: PlacementCase, job: _Job) -> Answer:
 
 def _auto(case: PlacementCase, job: _Job) -> Answer:
     """The own search; then what the case calls for: HiGHS, or the sum of two windows' bounds, or more of the same."""
-    if len(case) > _MAX_BRANCH or case.inst.total_work >= _MAX_SUM:
-        return _search(case, job)
+    if len(case) > _MAX_BRANCH or not branch.fits(case):
+        return replace(_search(case, job), solver="search")
     tree = _Tree(case, job)
     largest = np.zeros(len(case.steps), np.int64)
     for b, e, base in zip(case.begin.tolist(), case.end.tolist(), case.base.tolist(), strict=True):
@@ -370,7 +369,7 @@ def _auto(case: PlacementCase, job: _Job) -> Answer:
     ruled = 3 * int(case.floor[case.floor == largest].sum()) > 2 * int(case.floor.sum())
     now = time.perf_counter()
     tree.run(now + (0.25 if ruled else 0.5) * (job.end_time - now))
-    if tree.over:
+    if tree.closed:
         return tree.answer()
     extra, label = Answer("limit"), ""
     if ruled and len(case) <= _MAX_MODEL and job.node_limit is None:
@@ -428,9 +427,14 @@ class _Tree:
         return (self.search.price - self.search.bound) / max(1, self.search.price)
 
     @property
+    def closed(self) -> bool:
+        """Nothing is left to search for."""
+        return self.search.done or self.gap <= self.job.gap
+
+    @property
     def over(self) -> bool:
         """Nothing is left to search for, or allowed to be searched."""
-        return self.search.done or self.search.nodes >= self.left or self.gap <= self.job.gap
+        return self.closed or self.search.nodes >= self.left
 
     def run(self, end_time: float) -> None:
         """Go on until then."""

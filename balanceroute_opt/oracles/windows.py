@@ -17,7 +17,7 @@ import numpy as np
 
 from .._validate import Int64Array
 from ..certificates import Bound
-from ..instance import Cluster, Instance
+from ..instance import MAX_TOKENS, Cluster, Instance
 from . import branch
 from .bounds import step_bounds
 from .model import PlacementCase
@@ -119,7 +119,7 @@ def bound_by_halves(
     """
     end_time = time.perf_counter() + seconds
     floor = int(case.floor.sum())
-    if len(case.steps) < 2 or seconds <= 0 or nodes < 1 or case.inst.total_work >= 2**44:
+    if len(case.steps) < 2 or seconds <= 0 or nodes < 1 or not branch.fits(case):
         return Part(floor, floor)
     _, price = improve(case, greedy(case), 0, moves * len(case), 0.3 * share * seconds, floor, cooling=moves)
     if price <= floor:
@@ -136,7 +136,8 @@ def bound_by_halves(
             halves.nodes = found.nodes
             return halves
     if leaves and found.bound > floor:
-        tree = branch.prove(problem, found.bound, leaves, memory_limit, max(seconds, 1.0))
+        left = max(0.25 * seconds, end_time - time.perf_counter())
+        tree = branch.prove(problem, found.bound, leaves, memory_limit, left)
         if tree is not None:
             found.trees.append((found.bound - floor, work(case, tree), tree))
     return found
@@ -221,6 +222,8 @@ def _solved(
     case: PlacementCase, window: int, nodes: int, end_time: float, jobs: int, certify: bool
 ) -> Iterator[tuple[int, Int64Array, Part]]:
     """Windows in their order: first position, requests, and what is proved. In memory are those at work."""
+    if int((case.base + case.end).max(initial=0)) > MAX_TOKENS:  # requests would enter a window with too many
+        return
     if jobs == 1:
         yield from map(_task, _windows(case, window, nodes, end_time, 1, certify))
         return
