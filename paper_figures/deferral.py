@@ -75,7 +75,7 @@ def plot(table: Any) -> Any:
     known = table.filter((ours | (pl.col("router") == "least-kv")) & pl.col("hindsight").is_not_null())
     known = known.sort("wait_mean")
     axes.plot(known["wait_mean"], 100 * known["hindsight"], color=style.GREY, marker="v", linestyle=(0, (3, 1.5)),
-              label="best placement known, same admissions", clip_on=False)  # fmt: skip
+              label="best placement known", clip_on=False)  # fmt: skip
     for router in table.filter(~ours)["router"]:
         at = table.filter(pl.col("router") == router)
         axes.plot(at["wait_mean"], 100 * at["excess"], **{**style.line(router), "linestyle": "none"})
