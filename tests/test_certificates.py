@@ -24,6 +24,7 @@ import balanceroute_opt as bro
 from balanceroute_opt import CertificateError, Cluster, InputError, Instance, StepTime
 from balanceroute_opt.certificates import new_certificate
 from balanceroute_opt.certificates import verifier as entrance
+from balanceroute_opt.oracles.forced import forced_bound
 
 CERTIFICATES = Path(bro.__file__).parent / "certificates"
 
@@ -1054,6 +1055,7 @@ def test_verify_and_check_need_no_solver(by_hand, overfull, tmp_path):
     for method in SCHEDULE:
         certificate = bro.schedule_bound(inst, cluster, method, latest=start).certificate
         proofs[f"schedule {method}"] = (inst, cluster, certificate)
+    proofs["forced"] = (inst, cluster, forced_bound(inst, cluster, start).certificate)
     assert {(c["problem"], c["kind"]) for _, _, c in proofs.values()} == set(entrance._PROOFS)
     for name, (one, on, certificate) in proofs.items():
         bro.write_instance(one, tmp_path / f"{name}.problem.json", cluster=on)

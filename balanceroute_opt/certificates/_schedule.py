@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import CertificateError
 from ..instance import Cluster, Instance
-from ._placement import positions, starts
+from ._placement import peaks, positions, starts
 from .format import LAST_STEP, fields, integer, integers, show, table
 
 _HUGE = 2**1200  # beyond any multiplier
@@ -49,11 +49,8 @@ def fluid(inst: Instance, cluster: Cluster, data: Any) -> Fraction:
     last = None if max_wait is None and latest is None else _latest(inst, max_wait, latest)
     work = [o * s + o * (o - 1) // 2 for s, o in zip(inst.prompt.tolist(), inst.output.tolist(), strict=True)]
     c, a = Fraction(cluster.step_time.fixed), Fraction(cluster.step_time.per_token)
-    return (
-        c * _least_steps(inst, cluster, last)
-        + a * max(Fraction(sum(work), cluster.workers), *work, 0)
-        + _constant(inst, cluster)
-    )
+    total = max(Fraction(sum(work), cluster.workers), *work, 0)
+    return c * _least_steps(inst, cluster, last) + a * total + _constant(inst, cluster)
 
 
 def lagrangian(inst: Instance, cluster: Cluster, data: Any) -> Fraction:
@@ -104,6 +101,20 @@ def lagrangian(inst: Instance, cluster: Cluster, data: Any) -> Fraction:
             minima += int(cost.min())
     value = GB * (theta * _least_steps(inst, cluster, last) - rho) + minima
     return Fraction(value, GB * scale) + _constant(inst, cluster)
+
+
+def forced(inst: Instance, cluster: Cluster, data: Any) -> Fraction:
+    """``c*K + a*pigeonhole + b*W/G`` of the last starts: until they come, no request finds a free slot."""
+    last = np.array(_latest(inst, *fields(data, ("max_wait", "latest"), "data")), np.int64)
+    begins, ends, slots = np.sort(last), np.sort(last + inst.output), cluster.workers * cluster.slots
+    taken = [np.searchsorted(begins, k, "right") - np.searchsorted(ends, k, "right") for k in (inst.release, ends)]
+    fewer = ends[taken[1] < slots]  # only here do steps with a free slot begin
+    free = (taken[0] < slots) | (np.searchsorted(fewer, last) > np.searchsorted(fewer, inst.release, "right"))
+    for i in np.flatnonzero(free & (inst.release < last)).tolist():
+        raise CertificateError(f"request {i} may find a free slot before step {last[i]}")
+    peak = peaks(inst, cluster, last.tolist(), "pigeonhole")
+    c, a = Fraction(cluster.step_time.fixed), Fraction(cluster.step_time.per_token)
+    return c * len(peak) + a * sum(peak) + _constant(inst, cluster)
 
 
 def infeasible(inst: Instance, cluster: Cluster, data: Any) -> float:

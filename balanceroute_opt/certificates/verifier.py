@@ -28,6 +28,7 @@ _PROOFS: dict[tuple[str, str], Callable[[Instance, Cluster, Any], int | float | 
     ("placement", "infeasible"): _placement.infeasible,
     ("schedule", "fluid"): _schedule.fluid,
     ("schedule", "lagrangian"): _schedule.lagrangian,
+    ("schedule", "forced"): _schedule.forced,
     ("schedule", "infeasible"): _schedule.infeasible,
 }
 
