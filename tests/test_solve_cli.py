@@ -184,7 +184,7 @@ def test_latest_starts_of_a_router_a_file_or_none(run, fails, problem, tmp_path)
     bro.write_run(saved, tmp_path / "r.json")
     want = bro.solve_schedule(INST, saved.cluster, solver="enumeration", latest=saved.schedule.start).objective
     by_file = json.loads(run("solve", "schedule", tmp_path / "r.json", "--json")[1])
-    assert "no later than of the run in the file" in by_file["given"]
+    assert "no later than those of the run in the file" in by_file["given"]
     by_router = json.loads(run("solve", "schedule", problem, "--slots", "1", "--latest-from", "jsq", "--json")[1])
     by_other = ("solve", "schedule", problem, "--slots", "1", "--latest-from", tmp_path / "r.json", "--json")
     for data in (by_file, by_router, json.loads(run(*by_other)[1])):
@@ -379,6 +379,15 @@ def test_bounds_of_schedules_side_by_side(run, problem, tmp_path):
     values = [row["value"] for row in data["bounds"]]
     assert values == sorted(values)
     assert bro.verify(INST, CLUSTER, str(proof)) >= data["bounds"][1]["value"]
+
+
+def test_starts_that_full_slots_force_bound_the_schedule_too(run, fails, problem):
+    argv = ("bound", problem, "--problem", "schedule", "--slots", "1", "--method", "lagrangian,forced")
+    data = json.loads(run(*argv, "--latest-from", "least-kv", "--json")[1])
+    lagrangian, forced = (row["value"] for row in data["bounds"])
+    assert lagrangian <= forced
+    assert all(row["verified"] for row in data["bounds"])
+    assert "a choice of starts" in fails(*argv, "--max-wait", "9")
 
 
 def test_one_bound_is_said_as_before(run, problem):

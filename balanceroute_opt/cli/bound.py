@@ -43,7 +43,7 @@ examples:
 _ORDER = {
     # From weak to strong; solvers' own bounds stand where a limit leaves them.
     "placement": ("fluid", "item", "pigeonhole", "migration", "window", "milp", "bnb"),
-    "schedule": ("fluid", "lagrangian", "milp", "bnb"),
+    "schedule": ("fluid", "lagrangian", "forced", "milp", "bnb"),
 }
 _SOLVERS = {"milp": "highs", "bnb": "bnb"}
 _MILP_REQUESTS = 200  # `all` builds no larger model
@@ -70,8 +70,8 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         "--method",
         type=names,
         metavar="M[,M...]",
-        help="placement: fluid, item, pigeonhole, migration, window, milp, bnb; schedule: fluid, lagrangian, milp, "
-        "bnb; several, or all, side by side (default: the best cheap one)",
+        help="placement: fluid, item, pigeonhole, migration, window, milp, bnb; schedule: fluid, lagrangian, "
+        "forced, milp, bnb; several, or all, side by side (default: the best cheap one)",
     )
     add_problem(group)
     group.add_argument("--window", type=int, metavar="T", help="window: steps of one window (default 20)")
@@ -163,6 +163,11 @@ def _computed(args: argparse.Namespace, problem: Problem, method: str) -> _Row:
         bound, sched = _solved(args, problem, method)
     elif problem.kind == "placement":
         bound = placement_bound(problem.inst, problem.cluster, problem.start, method, **options)  # type: ignore[arg-type]
+    elif method == "forced":
+        found = problem.forced()
+        if found is None:
+            raise InputError("the slots leave requests a choice of starts, or there is no run to start no later than")
+        bound = found
     else:
         bound = schedule_bound(problem.inst, problem.cluster, method, **problem.windows)  # type: ignore[arg-type]
     seconds = time.perf_counter() - began

@@ -18,6 +18,7 @@ from ..errors import InputError
 from .common import cluster_from, is_json_file, natural, quiet_libraries, read_run_or_problem, workload_from
 
 if TYPE_CHECKING:
+    from ..certificates import Bound
     from ..instance import Cluster, Instance
     from ..simulator import Run
 
@@ -90,8 +91,16 @@ class Problem:
         if self.kind == "placement":
             return f"placement of {size}, at the admission steps {self.origin}"
         limits = [] if self.max_wait is None else [f"at most {self.max_wait} steps after the release"]
-        limits += [] if self.latest is None else [f"no later than {self.origin}"]
+        limits += [] if self.latest is None else [f"no later than those {self.origin}"]
         return f"schedule of {size}, starts {' and '.join(limits) or 'without limit: releases do not matter'}"
+
+    def forced(self) -> Bound | None:
+        """The bound on schedules where full slots leave no other starts than the latest ones; None elsewhere."""
+        from ..oracles.forced import forced_bound
+
+        if self.latest is None or self.max_wait is not None:
+            return None
+        return forced_bound(self.inst, self.cluster, self.latest)
 
     def number(self, value: float) -> str:
         """A value of the objective as text."""

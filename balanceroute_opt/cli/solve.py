@@ -219,12 +219,15 @@ def _answer_of_file(path: str, problem: Problem) -> _Result:
     return _verified(problem, result, bound.certificate)
 
 
-def _cheap_bound(problem: Problem) -> Any:
+def _cheap_bound(problem: Problem, known: Any = None) -> Any:
+    """The best certified bound that takes no search; `known` is one that the solver had."""
     from .. import placement_bound, schedule_bound
 
     if problem.kind == "placement":
         return placement_bound(problem.inst, problem.cluster, problem.start, "migration")
-    return schedule_bound(problem.inst, problem.cluster, "lagrangian", **problem.windows)
+    bound = known or schedule_bound(problem.inst, problem.cluster, "lagrangian", **problem.windows)
+    forced = problem.forced()
+    return bound if forced is None or forced.exact < bound.exact else forced
 
 
 def _certify(problem: Problem, solution: Solution) -> _Result:
@@ -236,7 +239,7 @@ def _certify(problem: Problem, solution: Solution) -> _Result:
     if solution.certificate is not None:
         return _verified(problem, result, solution.certificate)
     if solution.status != "infeasible":
-        known = getattr(solution, "certified", None) or _cheap_bound(problem)
+        known = _cheap_bound(problem, getattr(solution, "certified", None))
         return _verified(problem, result, known.certificate)
     return result
 
@@ -402,6 +405,7 @@ def _proof_words(problem: Problem, result: _Result) -> str:
         "window": "search trees of {parts:,} windows of steps, {leaves:,} leaves",
         "enumeration": "every placement gone through",
         "infeasible": "more work than slots",
+        "forced": "full slots, which leave no other starts",
     }.get(kind, f"bound {kind}")
     parts = data.get("parts", [])
     how = how.format(leaves=sum(len(part["leaves"]) for part in parts), parts=len(parts))

@@ -11,7 +11,9 @@ from ..certificates import Bound, verify
 from ..errors import CertificateError, InputError
 from ..evaluation.ratios import HindsightRatio, hindsight_ratio
 from ..instance import Cluster, Instance
+from ..oracles.anytime_schedule import search_schedule
 from ..oracles.bounds import schedule_bound
+from ..oracles.forced import forced_bound
 from ..oracles.placement import solve_placement
 from ..schedule import Schedule, decode_time, peak_sum
 
@@ -23,7 +25,8 @@ __all__ = ["BRACKETS", "Bracket", "Judged", "bracket_fields", "bracket_table", "
 BRACKETS = (
     "Hindsight ratios, from run / best known to run / certified lower bound. P1: peak_sum, against the best placement "
     "at the run's own admission steps. P2: decode time, against the best schedule in which no request starts later "
-    "than in the run (windows: latest). Best known: the run, a search of {moves:,} moves, or another router's schedule."
+    "than in the run (windows: latest); forced: no other starts are possible. Best known: the run, a search of "
+    "{moves:,} moves, or another router's schedule."
 )
 """What a table of brackets shows."""
 
@@ -83,9 +86,10 @@ def brackets(
 ) -> list[tuple[Bracket, Bracket]]:
     """Brackets of every run against P1 (its own starts) and P2 (``latest`` = its own starts).
 
-    Lower bounds are those of the runs (P1) and ``lagrangian`` (P2), which is verified here. Best known for P1 is the
-    best of a deterministic search and of all runs with the same starts; for P2 the best of these placements, over
-    all runs that start nothing later.
+    Lower bounds are those of the runs (P1); for P2 ``forced`` where full slots leave no other starts, as in the runs of
+    work-conserving routers, else ``lagrangian``; they are verified here. Best known for P1 is the best of a
+    deterministic search and of all runs with the same starts; for P2 the best of these placements, over all runs that
+    start nothing later, and of a search that moves starts too, where they are not forced.
 
     Parameters
     ----------
@@ -112,21 +116,21 @@ def brackets(
     first = {key: min(members, key=lambda run: run.peak_sum) for key, members in groups.items()}
     work = (joblib.delayed(_hindsight)(run, moves, seed) for run in first.values())
     answers = joblib.Parallel(n_jobs=1, return_as="generator")(work) if parallel is None else parallel(work)
-    found: dict[tuple[str, bytes], tuple[Schedule, Bound]] = {}
+    found: dict[tuple[str, bytes], tuple[Schedule, Schedule, Bound]] = {}
     for key, answer in zip(groups, answers, strict=True):
         found[key] = answer
         if progress is not None:
             progress(len(found), len(groups))
     result = []
     for run in runs:
-        placed, bound = found[_key(run)]
+        placed, scheduled, bound = found[_key(run)]
         by = "run" if peak_sum(run.instance, run.cluster, placed) == run.peak_sum else "search"
         if by == "search" and first[_key(run)] is not run and placed is first[_key(run)].schedule:
             by = first[_key(run)].label
         placement = _bracket(run, run.bound, placed, by)
-        best, whose = placed, by
-        cost = decode_time(run.instance, run.cluster, placed)
-        for key, (other, _) in found.items():
+        best, whose = scheduled, by if scheduled is placed else "search"
+        cost = decode_time(run.instance, run.cluster, best)
+        for key, (_, other, _) in found.items():
             if key[0] != _key(run)[0] or key == _key(run) or (other.start > run.schedule.start).any():
                 continue
             value = decode_time(run.instance, run.cluster, other)
@@ -145,8 +149,8 @@ def _bracket(run: Judged, bound: Bound, best: Schedule, by: str) -> Bracket:
     return Bracket(hindsight_ratio(run, bound, best), bound, price(run.instance, run.cluster, best), by)
 
 
-def _hindsight(run: Judged, moves: int, seed: int) -> tuple[Schedule, Bound]:
-    """The best placement found at the run's starts, and a bound on all schedules that start nothing later."""
+def _hindsight(run: Judged, moves: int, seed: int) -> tuple[Schedule, Schedule, Bound]:
+    """The best placement at the run's starts, the best schedule that starts nothing later, and a bound on all those."""
     inst, cluster, start = run.instance, run.cluster, run.schedule.start
     solution = solve_placement(
         inst, cluster, start, _FOREVER, "search", seed, node_limit=moves, warm=run.schedule, certificate=False
@@ -154,16 +158,21 @@ def _hindsight(run: Judged, moves: int, seed: int) -> tuple[Schedule, Bound]:
     placed = solution.schedule
     if placed is None or solution.objective >= run.peak_sum:
         placed = run.schedule
-    try:
-        bound = schedule_bound(inst, cluster, "lagrangian", latest=start)
-    except InputError:  # windows too long for it
-        bound = schedule_bound(inst, cluster, "fluid", latest=start)
+    scheduled, bound = placed, forced_bound(inst, cluster, start)
+    if bound is None:
+        found = search_schedule(inst, cluster, placed, latest=start, time_limit=_FOREVER, moves=moves, seed=seed)
+        if found.objective < decode_time(inst, cluster, placed):
+            scheduled = found.schedule
+        try:
+            bound = schedule_bound(inst, cluster, "lagrangian", latest=start)
+        except InputError:  # windows too long for it
+            bound = schedule_bound(inst, cluster, "fluid", latest=start)
     proved = None if bound.certificate is None else verify(inst, cluster, bound.certificate)
     if proved != bound.value:
         raise CertificateError(
             f"{run.label}: the bound {bound.method} is {bound.value}, its certificate proves {proved}"
         )
-    return placed, bound
+    return placed, scheduled, bound
 
 
 def bracket_fields(pairs: Sequence[tuple[Bracket, Bracket]]) -> dict[str, Any]:
