@@ -14,7 +14,7 @@ from .common import TRACES, Size, cluster, instance
 NAMES, LOADS, BOUND = (*TRACES, "bfio"), (0.8, 1.1), "pigeonhole"
 LEFT_OUT = ("llumnix", "bf-io")
 """Llumnix needs a KV capacity; BF-IO solves a program in every step."""
-MOVES = (10_000_000, 50_000)
+MOVES = (2_000_000, 50_000)
 """Of the search for the best placement of every run, in full and in smoke size."""
 
 

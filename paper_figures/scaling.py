@@ -13,7 +13,8 @@ from .common import Size
 
 ROUTERS = ("jsq", "least-kv", "br-0", "br-0-least-load", "br-h")
 WORKERS = (4, 8, 16, 32, 72, 144)
-NAME, UTILIZATION = "bfio", 1.1
+NAME, SHORT, UTILIZATION = "bfio", "poisson-lognormal", 1.1
+"""SHORT stands in for NAME in smoke size: its outputs are six times shorter."""
 PER_WORKER = (600, 24)
 """Requests per worker in full and in smoke size."""
 
@@ -22,11 +23,12 @@ def generate(size: Size) -> Any:
     """A study per number of workers (requests grow with them), and one live run each for the time of decisions."""
     import polars as pl
 
-    workers, per_worker = size.of(WORKERS, (2, 4)), size.of(*PER_WORKER)
+    workers, per_worker, slots = size.of(WORKERS, (2, 4)), size.of(*PER_WORKER), size.of(72, 12)
+    name = size.of(NAME, SHORT)
     parts = [
         size.study(
-            workloads=[Workload(generate=NAME, n=count * per_worker)],
-            clusters=[bro.Cluster(count, size.of(72, 12))],
+            workloads=[Workload(generate=name, name=NAME, n=count * per_worker)],
+            clusters=[bro.Cluster(count, slots)],
             routers=ROUTERS,
             utilizations=(UTILIZATION,),
             seeds=size.of(5, 1),
@@ -35,7 +37,7 @@ def generate(size: Size) -> Any:
         for count in workers
     ]
     tasks = [
-        {"router": router, "workers": count, "slots": size.of(72, 12), "n": count * per_worker}
+        {"name": name, "router": router, "workers": count, "slots": slots, "n": count * per_worker}
         for count in workers
         for router in ROUTERS
     ]
@@ -49,10 +51,10 @@ def generate(size: Size) -> Any:
     return table.join(timed, on=["router", "workers"], how="left", maintain_order="left")
 
 
-def decisions(router: str, workers: int, slots: int, n: int) -> dict[str, Any]:
+def decisions(name: str, router: str, workers: int, slots: int, n: int) -> dict[str, Any]:
     """Router time of a call in a run that asks as a dispatcher would."""
     where = bro.Cluster(workers, slots)
-    inst = bro.generate(NAME, n=n, seed=0).scaled_to(where, UTILIZATION)
+    inst = bro.generate(name, n=n, seed=0).scaled_to(where, UTILIZATION)
     bro.simulate(inst.head(min(n, 4 * slots)), where, router, live=True)  # compiles
     timed = bro.simulate(inst, where, router, live=True).metrics()
     return {"router": router, "workers": workers} | {name: timed[name] for name in ("dispatch_p50", "dispatch_p99")}

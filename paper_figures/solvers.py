@@ -18,7 +18,7 @@ SOLVERS = {
     "cpsat": "CP-SAT, strengthened",
     "auto": "ours",
 }
-COUNTS, SEEDS, LIMIT = (20, 30, 40, 60, 80, 100), (0, 1, 2), 5.0
+COUNTS, SEEDS, LIMIT = (20, 40, 60, 100), (0, 1, 2), 4.0
 PROVED = 0.01
 """Per cent at which a gap of 0 is drawn."""
 
