@@ -12,11 +12,14 @@ import balanceroute_opt as bro
 from balanceroute_opt import Cluster, InputError, Instance, Schedule, SolverError, StepTime
 from balanceroute_opt.oracles import schedule as entrance
 from balanceroute_opt.oracles import schedule_solvers
+from balanceroute_opt.oracles.bounds import start_windows
+from balanceroute_opt.oracles.patterns import pattern_prices
 from balanceroute_opt.oracles.schedule_model import merged_model, schedule_model
-from balanceroute_opt.oracles.timetable import Timetable
+from balanceroute_opt.oracles.timetable import Timetable, improve, price
 
 METHODS = ("bnb", "highs", "cpsat")
 CASES = 100
+NONE = {"max_wait": None, "latest": None}
 
 
 def random_case(seed: int) -> tuple[Instance, Cluster, dict]:
@@ -168,7 +171,7 @@ def test_infeasible_and_unsolved_are_told_apart():
     # A search that is cut off has proved nothing.
     inst, cluster, _ = busy(14, 1)
     for solver in METHODS:
-        found = bro.solve_schedule(inst, cluster, solver=solver, max_wait=8, node_limit=1)
+        found = bro.solve_schedule(inst, cluster, solver=solver, max_wait=8, node_limit=1, time_limit=5)
         assert found.status in ("feasible", "no_solution")
         assert math.isfinite(found.lower_bound)
 
@@ -319,7 +322,7 @@ def test_kv_capacity_is_kept():
 
 def test_bound_of_the_solution_is_certified_where_it_rests_on_it():
     inst, cluster = Instance([0, 5], [10, 10], [1, 1]), Cluster(2, 1, step_time=StepTime(1.0, 1.0))
-    cut = bro.solve_schedule(*busy(14, 1)[:2], max_wait=8, node_limit=1)
+    cut = bro.solve_schedule(*busy(12, 1)[:2], max_wait=8, node_limit=1)
     if cut.bound_status == "certified":
         assert cut.certificate == cut.certified.certificate
     found = bro.solve_schedule(inst, cluster, max_wait=0)
@@ -354,6 +357,60 @@ def test_models_are_what_their_rows_say(seed):
     assert len(set(model.variables)) == len(model.variables)
     assert len(set(model.rows)) == len(model.rows)
     assert any(name.startswith("x[i=0,t=") for name in model.variables)
+
+
+def test_patterns_by_hand():
+    # Two requests of 10 tokens and one step on two workers: together a step costs 1 + 10, apart 1 + 10 each.
+    inst = Instance([0, 0], [10, 10], [1, 1])
+    cluster = Cluster(2, 1, step_time=StepTime(1.0, 1.0))
+    case = entrance.window_case(inst, cluster, inst.release + 1)
+    found = pattern_prices(case, 0)
+    assert 11 * (1 - 1e-6) <= found.value * float(case.weights()[2]) <= 11
+    # On one worker of two slots peaks add up: 1 + 20 together, which is less than 11 + 11.
+    cluster = cluster.replace(workers=1, slots=2)
+    case = entrance.window_case(inst, cluster, inst.release + 1)
+    assert 21 * (1 - 1e-6) <= pattern_prices(case, 0).value * float(case.weights()[2]) <= 21
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_patterns_stay_below_the_optimum(seed):
+    inst, cluster, windows = random_case(seed)
+    best = bro.solve_schedule(inst, cluster, solver="enumeration", **windows)
+    if best.status == "infeasible":
+        return
+    case = entrance.window_case(inst, cluster, start_windows(inst, cluster, **{**NONE, **windows})[0])
+    found = pattern_prices(case, 0)
+    assert float(found.value * case.weights()[2] + case.constant) <= best.objective * (1 + 1e-12)
+
+
+def test_patterns_beat_merged_workers():
+    for seed in range(1, 4):
+        inst, cluster, _ = busy(10, seed)
+        case = entrance.window_case(inst, cluster, inst.release + 8)
+        merged = bro.schedule_bound(inst, cluster, "lagrangian", max_wait=8)
+        assert float(pattern_prices(case, 0).value * case.weights()[2]) > merged.value * 1.001
+    # More requests in a step than there are tables for.
+    inst, cluster, _ = busy(40, 1)
+    assert pattern_prices(entrance.window_case(inst, cluster, inst.release + 100), 0) is None
+
+
+@pytest.mark.parametrize("form", ["max_wait", "no limit"])
+def test_annealing_keeps_the_rules(form):
+    inst, cluster, _ = busy(12, 1)
+    last = inst.release + 40 if form == "max_wait" else None
+    for capacity in (None, int((inst.prompt + inst.output).max()) + 500):
+        some = cluster.replace(kv_capacity=capacity)
+        case = entrance.window_case(inst, some, last)
+        start, worker = entrance._list_schedule(case.inst, some, None)
+        if last is not None:  # one after the other in time
+            case = entrance.window_case(inst, some, inst.release + int(inst.output.sum()))
+            start = case.first + start
+        better = improve(case, start, worker, seed=1, moves=20_000)
+        assert price(case, *better) < price(case, start, worker)
+        assert (better[0] <= case.first + case.wait).all()
+        bro.check(case.inst, some, case.schedule(*better))
+        again = improve(case, start, worker, seed=1, moves=20_000)
+        assert all((x == y).all() for x, y in zip(better, again, strict=True))
 
 
 def test_exact_value_is_not_above_the_float_one():

@@ -20,15 +20,16 @@ GROW, STOP, END = 0, 1, 2  # why a call of `search` returned
 _INF = 2**62
 _COMPARED = 8  # states of a group that a new one is compared with
 _MASKS = 2
+_LOOKS = 500  # at choices of who joins a step
 _SPLITS = 1024  # assignments of mandatory loads that are tried per step
 
 
 class Case(NamedTuple):
     """What is searched; requests in order of release, all numbers int64, prices and costs in one unit.
 
-    ``token[i, x]`` prices a token of request i in step x, ``slot[i, x]`` its activity; `token0`, `token1` and
-    `slot0` are prefix sums of token, x*token and slot; ``later[x]`` is the sum of rho from x on. ``least`` and
-    ``at`` are the least cost of request i over its starts from ``r_i + j`` on, and the start that has it.
+    ``token[i, x]`` prices a token of request i in step x, ``slot[i, x]`` its activity, and ``step[x]`` is what the
+    step costs beside these prices, at least; ``later[x]`` is its sum from x on. ``least`` and ``at`` are the least
+    cost of request i over its starts from ``r_i + j`` on, and the start that has it.
     """
 
     release: Int64Array
@@ -42,10 +43,10 @@ class Case(NamedTuple):
     fixed: int
     unit: int
     contiguous: int
+    patterned: int
     token: Int64Array
-    token0: Int64Array
-    token1: Int64Array
-    slot0: Int64Array
+    slot: Int64Array
+    step: Int64Array
     later: Int64Array
     least: Int64Array
     at: Int64Array
@@ -255,11 +256,141 @@ def _least_peak(case: Case, placed: Int64Array, items: Int64Array, m: int, low: 
 
 
 @compiled
-def _to_go(case: Case, k: int, code: Int32Array, load: Int64Array, count: Int64Array, work: Int64Array) -> int:
-    """Lower bound on the cost of the steps from k on; ``_INF`` if the slots cannot suffice."""
+def _beside_prices(
+    case: Case,
+    k: int,
+    x: int,
+    code: Int32Array,
+    load: Int64Array,
+    count: Int64Array,
+    items: Int64Array,
+    base: Int64Array,
+) -> int:
+    """What step x costs, at least, beside the prices that waiting requests pay in it: the least over who joins.
+
+    Which of them run, and where, is searched; beyond a number of looks the value for any state has to do.
+    """
+    G, m, own, changed = case.workers, 0, 0, False
+    load_, spread, price, must, choice = items[0], items[1], items[2], items[3], items[4]
+    rest, share = 0, case.unit // G
+    for i in range(len(code)):
+        if x >= case.last[i] + case.output[i] or x < case.release[i]:
+            continue
+        if code[i] >= PLACED:
+            t = case.release[i] + (code[i] - PLACED) // G
+            if x < t + case.output[i]:
+                own += case.slot[i, x] + case.token[i, x] * (case.prompt[i] + x - t)
+            changed = True
+        elif code[i] == DONE:
+            changed = True
+        else:
+            lo = max(case.release[i], k)
+            low = max(0, x - case.last[i])
+            w = case.prompt[i] + low
+            v = case.slot[i, x] + case.token[i, x] * w
+            need = x >= case.last[i] and x < lo + case.output[i]
+            grow = min(x - lo, case.output[i] - 1) - low
+            if v + share * grow <= 0 and not need:
+                continue
+            j = m  # dearest first, those that must run before all
+            while j > 0 and (need > must[j - 1] or (need == must[j - 1] and price[j - 1] < v)):
+                load_[j], spread[j], price[j], must[j] = load_[j - 1], spread[j - 1], price[j - 1], must[j - 1]
+                j -= 1
+            load_[j], spread[j], price[j], must[j] = w, grow, v, need
+            rest += max(v + share * grow, 0)
+            m += 1
+    least = case.step[x] + own
+    if not case.patterned or not changed:
+        return least
+    active, top = 0, 0
+    for g in range(G):
+        base[0, g], base[1, g], base[2, g] = load[g, x], 0, count[g, x]
+        active += count[g, x]
+        top = max(top, load[g, x])
+    best = _INF
+    paid, grown, j, looks = 0, 0, 0, 0
+    choice[0] = -1
+    while j >= 0:
+        if choice[j] < 0:
+            looks += 1
+            if looks > _LOOKS:
+                return least
+            here = 0
+            for g in range(G):
+                here = max(here, base[0, g])
+            if here == 0:
+                value = 0
+            else:
+                value = case.fixed + case.unit * here - paid
+                if j == m:
+                    for g in range(G):
+                        value -= share * min(base[1, g], here - base[0, g])
+            if j == m:
+                best = min(best, value)
+                j -= 1
+                continue
+            if here > 0 and value - rest - share * grown >= best:
+                j -= 1
+                continue
+            # As item j: from here on its price is decided.
+            rest -= max(price[j] + share * spread[j], 0)
+        else:
+            g = choice[j]
+            if g < G:
+                base[0, g] -= load_[j]
+                base[1, g] -= spread[j]
+                base[2, g] -= 1
+                paid -= price[j]
+                grown -= spread[j]
+        g = choice[j] + 1
+        while g < G:
+            if base[2, g] < case.slots:
+                same = False
+                for h in range(g):
+                    if base[0, h] == base[0, g] and base[1, h] == base[1, g] and base[2, h] == base[2, g]:
+                        same = True
+                if not same:
+                    break
+            g += 1
+        if g > G or (g == G and must[j]):
+            rest += max(price[j] + share * spread[j], 0)
+            j -= 1
+            continue
+        choice[j] = g
+        if g < G:
+            base[0, g] += load_[j]
+            base[1, g] += spread[j]
+            base[2, g] += 1
+            paid += price[j]
+            grown += spread[j]
+        j += 1
+        choice[j] = -1
+    return max(least, best)
+
+
+@compiled
+def _to_go(
+    case: Case, k: int, code: Int32Array, load: Int64Array, count: Int64Array, work: Int64Array, enough: int
+) -> int:
+    """Lower bound on the cost of the steps from k on, `enough` at most; ``_INF`` if the slots cannot suffice."""
     n, G, H = len(code), case.workers, case.horizon
     peak, value, mask, start = work[0], work[1], work[2], work[3]
-    number, p0, p1, items = work[4], work[5], work[6], work[7:]
+    number, p0, p1, whole, beside, items = work[4], work[5], work[6], work[7], work[8], work[9:]
+
+    # Prices as given.
+    dfs = np.empty((5, n + 1), np.int64)
+    base = np.empty((3, G), np.int64)
+    every = 0
+    for x in range(k, H):
+        beside[x] = _beside_prices(case, k, x, code, load, count, dfs, base)
+        every += beside[x]
+        mask[x] = 1
+    bound = every
+    for i in range(n):
+        if code[i] == WAITING:
+            bound += case.least[i, max(case.release[i], k) - case.release[i]]
+    if bound >= enough:
+        return enough
 
     # Mandatory loads: a waiting request runs in the steps d_i .. max(r_i, k) + o_i - 1 in any case.
     waiting = 0
@@ -289,6 +420,7 @@ def _to_go(case: Case, k: int, code: Int32Array, load: Int64Array, count: Int64A
         if number[x] > 0:
             top = _least_peak(case, load[:, x], items[: number[x], x].copy(), number[x], max(top, items[0, x]))
         peak[x] = top
+        whole[x] = case.unit * top + (case.fixed if active + number[x] > 0 else 0)
         peaks += top
         total += here
         steps += active + number[x] > 0
@@ -312,41 +444,31 @@ def _to_go(case: Case, k: int, code: Int32Array, load: Int64Array, count: Int64A
         room = min(room, G * peaks - total)
     result = case.fixed * steps + case.unit * (peaks + (-(-(waiting - room) // G) if waiting > room else 0))
 
-    # Lagrangian: prices as given, and 0 for tokens in the steps in which the peak above costs more than they do.
-    for i in range(n):
-        if code[i] == WAITING:
-            start[i] = case.at[i, max(case.release[i], k) - case.release[i]]
-        elif code[i] >= PLACED:
-            start[i] = case.release[i] + (code[i] - PLACED) // G
-    for x in range(k, H):
-        mask[x] = 1
+    if result >= enough:
+        return enough
+
+    # Prices of 0 in the steps in which the peak above costs more than they do.
     for trial in range(_MASKS + 1):
-        bound = -case.later[k]
+        bound = every
         for x in range(k, H):
             if not mask[x]:
-                bound += case.unit * peak[x]
+                bound += whole[x] - beside[x]
         for i in range(n):
-            if code[i] == DONE:
+            if code[i] != WAITING:
                 continue
             s, o = case.prompt[i], case.output[i]
-            if trial == 0 and code[i] == WAITING:
-                bound += case.least[i, max(case.release[i], k) - case.release[i]]
-                continue
-            if code[i] >= PLACED:
-                t, end = start[i], start[i] + o
-                bound += case.slot0[i, end] - case.slot0[i, k]
-                for x in range(k, end):
-                    bound += mask[x] * case.token[i, x] * (s + x - t)
-                continue
             lo, hi = max(case.release[i], k), case.last[i]
+            if trial == 0:
+                bound += case.least[i, lo - case.release[i]]
+                start[i] = case.at[i, lo - case.release[i]]
+                continue
             p0[lo], p1[lo] = 0, 0
             for x in range(lo, hi + o):
                 price = mask[x] * case.token[i, x]
-                p0[x + 1], p1[x + 1] = p0[x] + price, p1[x] + price * x
+                p0[x + 1], p1[x + 1] = p0[x] + price, p1[x] + price * x + mask[x] * case.slot[i, x]
             least = _INF
             for t in range(lo, hi + 1):
-                end = t + o
-                v = (s - t) * (p0[end] - p0[t]) + p1[end] - p1[t] + case.slot0[i, end] - case.slot0[i, t]
+                v = (s - t) * (p0[t + o] - p0[t]) + p1[t + o] - p1[t]
                 if v <= least:
                     least, start[i] = v, t
             bound += least
@@ -354,14 +476,14 @@ def _to_go(case: Case, k: int, code: Int32Array, load: Int64Array, count: Int64A
         if trial == _MASKS:
             break
         for x in range(k, H):
-            value[x] = 0
+            value[x] = beside[x]
         for i in range(n):
-            if code[i] != DONE:
-                for x in range(max(start[i], k), start[i] + case.output[i]):
-                    value[x] += case.token[i, x] * (case.prompt[i] + x - start[i])
+            if code[i] == WAITING:
+                for x in range(start[i], start[i] + case.output[i]):
+                    value[x] += case.slot[i, x] + case.token[i, x] * (case.prompt[i] + x - start[i])
         changed = False
         for x in range(k, H):
-            keep = case.unit * peak[x] <= value[x]
+            keep = whole[x] <= value[x]
             if trial == 0:
                 changed = changed or not keep
                 mask[x] = keep
@@ -454,7 +576,7 @@ def search(
     layered = width > 0
     load, count = np.zeros((G, H + 1), np.int64), np.zeros((G, H + 1), np.int64)
     other, others = np.zeros((G, H + 1), np.int64), np.zeros((G, H + 1), np.int64)
-    work = np.zeros((7 + n, max(H + 2, n)), np.int64)
+    work = np.zeros((9 + n, max(H + 2, n)), np.int64)
     candidates, choice = np.zeros(n, np.int64), np.full(n + 1, -1)
     code, new, waiting = np.zeros(n, np.int32), np.zeros(n, np.int32), np.zeros(n, np.int32)
     label = np.zeros(G, np.int64)
@@ -569,7 +691,7 @@ def search(
             first = store.groups[group]
             if first >= 0 and _dominated(case, store, first, upcoming, new, cost, load, count, work, other, others):
                 continue
-            bound = _to_go(case, upcoming, new, load, count, work)
+            bound = _to_go(case, upcoming, new, load, count, work, state[BEST] - cost)
             if bound >= _INF:
                 continue
             bound = max(key, cost + bound)
@@ -614,11 +736,11 @@ def _may_start(case: Case, load: Int64Array, count: Int64Array, i: int, k: int, 
 def root(case: Case, store: Store, state: Int64Array) -> None:
     """Put the state in which nothing has started on the heap; its bound is at ``store.bound[0]``."""
     n, G, H = len(case.release), case.workers, case.horizon
-    work = np.zeros((7 + n, max(H + 2, n)), np.int64)
+    work = np.zeros((9 + n, max(H + 2, n)), np.int64)
     load, count = np.zeros((G, H + 1), np.int64), np.zeros((G, H + 1), np.int64)
     store.code[0] = WAITING
     store.step[0] = case.release.min()
     store.cost[0], store.parent[0], store.status[0], store.following[0] = 0, -1, OPEN, -1
-    store.bound[0] = _to_go(case, store.step[0], store.code[0], load, count, work)
+    store.bound[0] = _to_go(case, store.step[0], store.code[0], load, count, work, _INF)
     state[NODES], state[HEAP], state[EXPANDED] = 1, 0, 0
     push(store, state, 0, False)

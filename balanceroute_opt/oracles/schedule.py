@@ -20,7 +20,7 @@ from ..schedule import Schedule, check, decode_time, peak_loads
 from .bounds import _window_data, schedule_bound, start_windows
 from .schedule_model import ScheduleCase, schedule_case
 from .solution import Solution
-from .timetable import Timetable, prepare, price, solve_timetable
+from .timetable import Timetable, improve, prepare, price, solve_timetable
 
 __all__ = ["SCHEDULE_SOLVERS", "LeastWait", "ScheduleSolution", "least_wait", "solve_schedule", "window_case"]
 
@@ -92,7 +92,7 @@ def solve_schedule(
         starts have no limit, and releases do not matter: the reduced form is solved, all releases 0 and active
         steps contiguous, over a horizon that follows from a known schedule.
     seed : int
-        Of ``highs`` and ``cpsat``; ``bnb`` and ``enumeration`` draw nothing.
+        Of the annealing that finds a first schedule, and of ``highs`` and ``cpsat``.
     node_limit : int, optional
         Search nodes (conflicts in CP-SAT): same limit, same result.
     warm : Schedule, optional
@@ -145,8 +145,9 @@ def solve_schedule(
     case = window_case(inst, cluster, last, warm)
     given: tuple[Int64Array, Int64Array] | None = None
     if last is None:
-        given = _list_schedule(case.inst, cluster, warm)
         words = NO_LIMIT
+        given = improve(case, *_list_schedule(case.inst, cluster, warm), seed)
+        case = _reduced(case.inst, cluster, *given)
     elif warm is not None:
         given = case.first + (warm.start - inst.release).astype(np.int64), warm.worker
     if not len(inst):
@@ -185,17 +186,19 @@ def window_case(
     if last is not None:
         return schedule_case(inst, cluster, last)
     reduced = inst.replace(release=np.zeros(len(inst), np.int64))
-    time_, outputs = cluster.step_time, int(inst.output.sum())
-    start, worker = _list_schedule(reduced, cluster, warm)
-    sched = Schedule(start, worker)
-    horizon = outputs  # every step is one of some request
-    c, a, _ = time_.exact()
-    if c > 0 and len(inst):
-        peaks = peak_loads(reduced, cluster, sched)
-        work = max(Fraction(inst.total_work, cluster.workers), Fraction(int(inst.work.max())))
+    return _reduced(reduced, cluster, *_list_schedule(reduced, cluster, warm))
+
+
+def _reduced(reduced: Instance, cluster: Cluster, start: Int64Array, worker: Int64Array) -> ScheduleCase:
+    """The reduced form over the horizon that follows from a schedule."""
+    horizon = int(reduced.output.sum())  # every step is one of some request
+    c, a, _ = cluster.step_time.exact()
+    if c > 0 and len(reduced):
+        peaks = peak_loads(reduced, cluster, Schedule(start, worker))
+        work = max(Fraction(reduced.total_work, cluster.workers), Fraction(int(reduced.work.max())))
         # Schedules that cost no more have no more active steps than this (section 7).
         horizon = min(horizon, len(peaks) + math.floor(a * (int(peaks.sum()) - work) / c))
-    return schedule_case(reduced, cluster, frozen(horizon - inst.output), limited=False)
+    return schedule_case(reduced, cluster, frozen(horizon - reduced.output), limited=False)
 
 
 def _ruled_out(
@@ -233,14 +236,16 @@ class _Problem(NamedTuple):
     def first(self) -> tuple[Int64Array, Int64Array] | None:
         """A schedule to start a solver from."""
         try:
-            found = solve_timetable(self.case, self.left / 10, warm=self.warm, heuristic=True)
+            found = solve_timetable(self.case, self.left / 10, warm=self.warm, seed=self.seed, heuristic=True)
         except InputError:
             return self.warm
         return self.warm if found.start is None else (found.start, found.worker)
 
 
 def _bnb(problem: _Problem) -> Timetable:
-    return solve_timetable(problem.case, problem.left, problem.node_limit, problem.warm, progress=_absolute(problem))
+    return solve_timetable(
+        problem.case, problem.left, problem.node_limit, problem.warm, problem.seed, progress=_absolute(problem)
+    )
 
 
 def _highs(problem: _Problem) -> Timetable:

@@ -9,12 +9,14 @@ plus the larger of
   best partition of what must run there onto the workers' placed loads bounds the peak. Work that is still waiting
   fills the room below these peaks, each request at most the room of one worker during one run, and raises them by
   the rest over G;
-* the Lagrangian bound of ``docs/model.md``, section 7, with fixed multipliers, except that in steps where the peak
-  above costs more than the prices of all loads there, it takes their place.
+* a Lagrangian bound: prices for running in each step (``patterns.py``), that waiting requests pay over the cheapest
+  of their starts, and per step the least cost beside these prices of what can join the loads that are placed. In
+  steps where the mandatory loads alone cost more they take the place of prices. Where there are too many patterns
+  the multipliers are those of ``docs/model.md``, section 7.
 
 Of two states with the same step and waiting requests one is dropped if the other costs no more, after paying for
 every load that is higher and could matter. The least bound on the heap bounds the optimum at any time. The same
-search, layered by steps and limited to so many states of each, finds the first schedules.
+search, layered by steps and limited to so many states of each, finds a first schedule, and annealing improves it.
 
 Costs and prices are integers: c and a are rounded down to a common unit, and so are the prices.
 """
@@ -36,17 +38,20 @@ from ..errors import InputError
 from ..instance import Cluster, Instance
 from ..steptime import StepTime
 from .lagrangian import Windows, best_multipliers
+from .patterns import pattern_prices
 from .schedule_model import ScheduleCase, schedule_case
 from .solution import Answer
 
 if TYPE_CHECKING:
     from ._timetable import Case, Store
 
-__all__ = ["Timetable", "prepare", "price", "solve_timetable"]
+__all__ = ["Timetable", "improve", "prepare", "price", "solve_timetable"]
 
 _MOST_TABLE = 4 * 10**6  # entries of a table over requests and steps
 _WIDTHS = (50, 1000)
-_CHUNK = 2000  # expansions between two looks at the clock
+_MOVES, _MOST_MOVES = 100_000, 2_000_000  # of annealing, per request and in all
+_HOT, _COLD = 0.02, 0.0002  # temperatures, as shares of the cost to begin with
+_MOST_CHUNK, _LOOK = 20_000, 0.1  # expansions between two looks at the clock, and seconds
 _FIRST_STORE = 2**14
 _MOST_STORE = 2**23  # states
 PLACED = 2  # codes of a request: 0 waits, 1 has ended, 2 + (t - r)*G + g runs
@@ -75,11 +80,45 @@ def price(case: ScheduleCase, start: Int64Array, worker: Int64Array) -> int:
     return fixed * int((peak > 0).sum()) + unit * int(peak.sum())
 
 
+def improve(
+    case: ScheduleCase, start: Int64Array, worker: Int64Array, seed: int = 0, moves: int | None = None
+) -> tuple[Int64Array, Int64Array]:
+    """A schedule at most as dear, by annealing: requests move beside the ends of others, or change places.
+
+    Without a limit on starts idle steps are taken out of it.
+    """
+    from ._anneal import anneal
+
+    n, G, K = len(case), case.cluster.workers, len(case.steps)
+    fixed, unit, _ = case.weights()
+    best = price(case, start, worker)
+    if not n or not best:
+        return start, worker
+    capacity = 2**62 if case.cluster.kv_capacity is None else case.cluster.kv_capacity
+    load, count = np.zeros((G, K), np.int64), np.zeros((G, K), np.int64)
+    for t, g, o, s in zip(start, worker, case.inst.output, case.inst.prompt, strict=True):
+        load[g, t : t + o] += s + np.arange(o)
+        count[g, t : t + o] += 1
+    start, worker = start.astype(np.int64), worker.astype(np.int64)
+    anneal(
+        case.first, case.first + case.wait, case.inst.prompt, case.inst.output, case.cluster.slots, capacity,
+        fixed, unit, load, count, start, worker, min(_MOVES * n, _MOST_MOVES) if moves is None else moves,
+        _HOT * best, _COLD * best, seed,
+    )  # fmt: skip
+    if not case.limited:
+        active = np.zeros(K + 1, np.int64)
+        for t, o in zip(start, case.inst.output, strict=True):
+            active[t + 1 : t + o + 1] = 1
+        start = np.cumsum(active)[start]
+    return start, worker
+
+
 @cache
 def prepare() -> None:
     """Load the kernels, or compile them, so that no time limit has to pay for it."""
     inst, cluster = Instance([0], [1], [1]), Cluster(1, 1, step_time=StepTime(1.0, 1.0))
-    solve_timetable(schedule_case(inst, cluster, np.zeros(1, np.int64)), 1.0)
+    case = schedule_case(inst, cluster, np.ones(1, np.int64))
+    solve_timetable(case, 1.0)
 
 
 def solve_timetable(
@@ -87,6 +126,7 @@ def solve_timetable(
     time_limit: float,
     node_limit: int | None = None,
     warm: tuple[Int64Array, Int64Array] | None = None,
+    seed: int = 0,
     heuristic: bool = False,
     progress: Callable[[float, float, float], None] | None = None,
 ) -> Timetable:
@@ -100,8 +140,10 @@ def solve_timetable(
         Most expanded states of the exact search: a limit that is the same on every machine.
     warm : (start, worker), optional
         A schedule to begin with, starts in positions.
+    seed : int
+        Of the annealing that improves the first schedule.
     heuristic : bool
-        Only the first, layered passes.
+        No more than that.
 
     Raises
     ------
@@ -118,8 +160,8 @@ def solve_timetable(
     state = np.array([0, 0, 2**61, 0], np.int64)
     answer = Timetable("limit")
     if warm is not None:
-        answer.start, answer.worker = warm
-        state[compiled.BEST] = price(case, *warm)
+        answer.start, answer.worker = improve(case, *warm, seed)
+        state[compiled.BEST] = price(case, answer.start, answer.worker)
     expanded = 0
 
     def note(bound: int | None) -> None:
@@ -130,6 +172,8 @@ def solve_timetable(
             progress(*point)
 
     for width in _WIDTHS if heuristic else (*_WIDTHS, 0):
+        if width and answer.start is not None:
+            continue
         store = compiled.new_store(_FIRST_STORE, n)
         incumbent = np.full(n + 1, -1, np.int64)
         compiled.root(columns, store, state)
@@ -138,12 +182,12 @@ def solve_timetable(
         if floor >= 2**62:
             answer.status, answer.lower_bound = "infeasible", np.inf
             return answer
-        left = 2**62 if node_limit is None or width else node_limit
+        left, chunk = 2**62 if node_limit is None or width else node_limit, 16
         while True:
-            chunk = min(_CHUNK, left)
-            before = int(state[compiled.EXPANDED])
-            code = compiled.search(columns, store, state, incumbent, popped, width, chunk)
+            before, now = int(state[compiled.EXPANDED]), time.perf_counter()
+            code = compiled.search(columns, store, state, incumbent, popped, width, min(chunk, left))
             left -= int(state[compiled.EXPANDED]) - before
+            chunk = min(2 * chunk, _MOST_CHUNK) if time.perf_counter() - now < _LOOK else max(1, chunk // 2)
             if code == compiled.END:
                 floor = int(state[compiled.BEST])
                 break
@@ -160,6 +204,9 @@ def solve_timetable(
             start, worker = _replay(columns, store, incumbent)
             answer.start, answer.worker = np.empty(n, np.int64), np.empty(n, np.int64)
             answer.start[order], answer.worker[order] = start, worker
+            if width:
+                answer.start, answer.worker = improve(case, answer.start, answer.worker, seed)
+                state[compiled.BEST] = price(case, answer.start, answer.worker)
         if width == 0:
             answer.lower_bound = float(floor * second)
             if code == compiled.END:
@@ -177,11 +224,11 @@ def _columns(case: ScheduleCase, order: Int64Array) -> Case:
     if n * K > _MOST_TABLE:
         raise InputError(f"the search is for small problems: {n} requests x {K} steps exceed {_MOST_TABLE}")
     G, GB = case.cluster.workers, case.cluster.workers * case.cluster.slots
-    fixed, unit, _ = case.weights()
+    fixed, unit, second = case.weights()
     inst = case.inst.take(order)
     first, wait = case.first[order], case.wait[order]
     windows = Windows(case.steps, first, wait)
-    found, _, _ = best_multipliers(inst, case.cluster, windows, 0, 600, 1e-4)
+    found, value, _ = best_multipliers(inst, case.cluster, windows, 0, 600, 1e-4)
     nu, eta = np.zeros((n, K), np.int64), np.zeros((n, K), np.int64)
     nu[found.request, found.position] = np.floor(found.nu * unit)
     eta[found.request, found.position] = np.floor(found.eta * fixed)
@@ -191,7 +238,14 @@ def _columns(case: ScheduleCase, order: Int64Array) -> Case:
     sigma = np.maximum(np.floor(found.sigma * fixed).astype(np.int64), fixed - eta.sum(axis=0)) // GB
     sigma = np.maximum(sigma, 0)
     rho = np.maximum(sigma * GB + eta.sum(axis=0) - fixed, 0)
-    token, slot = mu + nu, sigma + eta
+    token, slot, step = mu + nu, sigma + eta, -rho
+    patterns = pattern_prices(case, int(1.03 * value / float(second)))
+    if patterns is not None and float(patterns.value * second) < value:
+        patterns = None
+    if patterns is not None:
+        token = np.full((n, K), patterns.share)
+        slot = (patterns.price - patterns.share * (case.inst.prompt[:, None] + patterns.age))[order]
+        step = patterns.pattern
     axis = np.arange(K)
 
     def prefix(values: Int64Array) -> Int64Array:
@@ -218,8 +272,8 @@ def _columns(case: ScheduleCase, order: Int64Array) -> Case:
     capacity = 2**62 if case.cluster.kv_capacity is None else case.cluster.kv_capacity
     return Case(
         first, first + wait, inst.prompt, inst.output, G, case.cluster.slots, capacity, K, fixed, unit,
-        int(not case.limited), token, token0, token1, slot0,
-        np.concatenate((np.cumsum(rho[::-1])[::-1], [0])), least, at,
+        int(not case.limited), int(patterns is not None), token, slot, step,
+        np.concatenate((np.cumsum(step[::-1])[::-1], [0])), least, at,
     )  # fmt: skip
 
 
