@@ -50,6 +50,9 @@ def test_bounds_best_known_and_routers_are_in_order(clock: str, load: float, tmp
         assert bro.verify(p.instance, CLUSTER, p.certificate) == p.bound
         bro.check(p.instance, CLUSTER, p.best)
         np.testing.assert_array_equal(p.best.start, p.start)
+        assert (p.quickest.start <= p.start).all()
+        if set(p.routers) <= {"least-kv", "br-0"}:  # work-conserving: nobody can start earlier
+            assert p.time_bound_method == "forced"
     for row in found.rows:
         assert 0 <= row["above_best"] <= row["above_bound"]
         assert 0 <= row["time_above_best"] <= row["time_above_bound"]
@@ -59,7 +62,8 @@ def test_bounds_best_known_and_routers_are_in_order(clock: str, load: float, tmp
     found.save(tmp_path / "out")
     assert main(["check", str(tmp_path / "out"), "--json"]) == 0
     checks = json.loads(capsys.readouterr().out)["checks"]
-    assert len(checks) == len(found.rows) + len(found.problems)
+    others = sum(p.quickest is not p.best for p in found.problems)
+    assert len(checks) == len(found.rows) + len(found.problems) + others
     assert all(len(c["certificates"]) == 2 for c in checks)
 
 

@@ -29,7 +29,9 @@ from ..errors import CertificateError, InputError
 from ..files import write_instance, write_schedule
 from ..instance import Cluster, Instance, require_fit
 from ..oracles.anytime import search_placement
+from ..oracles.anytime_schedule import search_schedule
 from ..oracles.bounds import placement_bound, schedule_bound
+from ..oracles.forced import forced_bound, forced_windows
 from ..oracles.makespan import makespan_bound
 from ..schedule import Schedule, check, decode_time, peak_sum
 from ..simulator import simulate
@@ -66,10 +68,14 @@ class Problem:
         Certified lower bound on ``peak_sum``.
     bound_method : str
     certificate : dict
+    quickest : Schedule
+        The best schedule known without a later start (P2, ``latest`` = `start`).
     best_decode_time : float
-        Least decode time known of a schedule without a later start (P2, ``latest`` = `start`), seconds.
+        Its decode time, seconds.
     time_bound : float or None
         Certified lower bound on it, seconds.
+    time_bound_method : str or None
+        ``forced`` where full slots leave no other starts (then P2 is P1), else ``lagrangian``.
     time_certificate : dict or None
     trajectory : tuple of (seconds, objective)
         Of the search that found the best placement.
@@ -85,8 +91,10 @@ class Problem:
     bound: int
     bound_method: str
     certificate: dict[str, Any]
+    quickest: Schedule
     best_decode_time: float
     time_bound: float | None
+    time_bound_method: str | None
     time_certificate: dict[str, Any] | None
     trajectory: tuple[tuple[float, int], ...]
 
@@ -145,6 +153,7 @@ class Bracket:
                         "gap": p.gap,
                         "best_decode_time": p.best_decode_time,
                         "time_bound": p.time_bound,
+                        "time_bound_method": p.time_bound_method,
                         "trajectory": [list(point) for point in p.trajectory],
                     }
                     for p in self.problems
@@ -202,7 +211,7 @@ class Bracket:
             who = ", ".join(p.routers)
             console.print(
                 f"{p.name} ({who}): best placement {p.best_peak_sum:,} by {p.found_by}, bound {p.bound_method} "
-                f"{p.bound:,} (certified): {_high(p.gap)} apart."
+                f"{p.bound:,} (certified): {_high(p.gap)} apart. {_schedule_words(p)}"
             )
         console.print("At least: over the best known. At most: over the certified bound. Schedules: no later start.")
         for line in self.sentences():
@@ -229,6 +238,8 @@ class Bracket:
             stem = folder / p.name
             write_instance(p.instance, f"{stem}.instance.json.gz", force, cluster, p.start)
             write_schedule(p.best, f"{stem}.best.schedule.json.gz", p.instance, force)
+            if p.quickest is not p.best:
+                write_schedule(p.quickest, f"{stem}.quickest.schedule.json.gz", p.instance, force)
             for router in p.routers:
                 write_schedule(
                     self.schedules[router], f"{stem}.{_file_name(router)}.schedule.json.gz", p.instance, force
@@ -365,7 +376,7 @@ def bracket(
         if not groups:
             raise InputError(f"no router can run here: {'; '.join(f'{k}: {v}' for k, v in skipped.items())}")
         tasks: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {}
-        count = len(groups) * restarts
+        count = len(groups) * restarts * (2 if schedule else 1)
         processes = jobs if jobs > 0 else os.cpu_count() or 1
         seconds = max(_COMPILE_SECONDS, 60 * minutes * min(processes, count) / count)
         for digest, members in groups.items():
@@ -377,6 +388,8 @@ def bracket(
                 what["seconds"] = None if moves is not None else seconds
                 arguments = ("search", stepped, cluster, start, worker, seed + k, seconds, moves)
                 tasks[f"search {digest} {k}"] = what, arguments
+                if schedule:
+                    tasks[f"starts {digest} {k}"] = what | {"starts": True}, ("starts", *arguments[1:])
         for digest, members in groups.items():
             stepped, start = _stepped(inst, runs[members[0]])
             for method in bounds:
@@ -461,12 +474,39 @@ def _bound(inst: Instance, cluster: Cluster, start: Int64Array, method: str) -> 
     return {"value": int(bound.value), "method": bound.method, "certificate": bound.certificate}
 
 
+def _starts(
+    inst: Instance,
+    cluster: Cluster,
+    start: Int64Array,
+    worker: Int64Array,
+    seed: int,
+    seconds: float,
+    moves: int | None,
+) -> dict[str, Any]:
+    """A schedule without a later start; nothing to search where full slots leave no other starts."""
+    early, last = forced_windows(inst, cluster, latest=start)
+    sched = Schedule(start, worker)
+    if (early < last).any():
+        limit = 1e9 if moves is not None else seconds
+        sched = search_schedule(inst, cluster, sched, latest=start, time_limit=limit, moves=moves, seed=seed).schedule
+    return {"start": _packed(sched.start), "worker": _packed(sched.worker)}
+
+
 def _time(inst: Instance, cluster: Cluster, start: Int64Array, iterations: int) -> dict[str, Any]:
-    bound = schedule_bound(inst, cluster, "lagrangian", latest=start, iterations=iterations)
-    return {"value": float(bound.value), "certificate": bound.certificate}
+    """The forced bound where it holds, since the other one merges the workers; else the Lagrangian bound."""
+    bound = forced_bound(inst, cluster, start)
+    if bound is None:
+        bound = schedule_bound(inst, cluster, "lagrangian", latest=start, iterations=iterations)
+    return {"value": float(bound.value), "method": bound.method, "certificate": bound.certificate}
 
 
-_TASKS: dict[str, Callable[..., dict[str, Any]]] = {"run": _run, "search": _search, "bound": _bound, "time": _time}
+_TASKS: dict[str, Callable[..., dict[str, Any]]] = {
+    "run": _run,
+    "search": _search,
+    "starts": _starts,
+    "bound": _bound,
+    "time": _time,
+}
 
 
 # From results to brackets
@@ -506,7 +546,15 @@ def _problem(
     if bound["certificate"] is None:
         raise CertificateError(f"{name}: the bound {bound['method']} has no certificate")
     _require_proof(name, stepped, cluster, bound)
-    timed = results[f"time {digest}"] if schedule else {"value": None, "certificate": None}
+    timed = results[f"time {digest}"] if schedule else {"value": None, "method": None, "certificate": None}
+    quickest = best
+    for k in range(restarts if schedule else 0):
+        row = results[f"starts {digest} {k}"]
+        other = Schedule(_unpacked(row["start"]), _unpacked(row["worker"]))
+        check(stepped, cluster, other)
+        if (other.start > start).any():
+            raise CertificateError(f"{name}: a schedule of the search starts later than the runs")
+        quickest = min(quickest, other, key=lambda sched: decode_time(stepped, cluster, sched))
     if timed["certificate"] is not None:
         _require_proof(name, stepped, cluster, timed)
     return Problem(
@@ -520,8 +568,10 @@ def _problem(
         bound["value"],
         bound["method"],
         bound["certificate"],
-        decode_time(stepped, cluster, best),
+        quickest,
+        decode_time(stepped, cluster, quickest),
         timed["value"],
+        timed["method"],
         timed["certificate"],
         tuple((t, v) for t, v in best_search["trajectory"]),
     )
@@ -558,6 +608,14 @@ def _bracket(
             rows.append(row)
     rows.sort(key=lambda row: (row["above_bound"], row["router"]))
     return Bracket(rows, problems, skipped, describe(inst, cluster), cluster.as_dict(), common, schedules)
+
+
+def _schedule_words(p: Problem) -> str:
+    if p.time_bound is None:
+        return ""
+    if p.time_bound_method == "forced":
+        return "Full slots force the starts: the schedule problem is the placement problem."
+    return f"Best schedule {p.best_decode_time:,.2f} s, bound {p.time_bound_method} {p.time_bound:,.2f} s (certified)."
 
 
 def _code(spec: str) -> str | None:
