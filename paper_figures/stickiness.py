@@ -12,8 +12,8 @@ from .common import Size
 LOADS, SEEDS, WINDOWS = (0.5, 0.7, 0.9, 1.1), (0, 1, 2), (1, 2, 4, 8, 16, 32)
 REQUESTS, WORKERS, SLOTS = 60, 3, 6
 METHODS = ("fluid", "item", "pigeonhole", "migration")
-MOVES, NODES = 3_000_000, 20_000
-"""Of the search for the best placement, and of each window."""
+EFFORT = ((3_000_000, 20_000), (20_000, 500))
+"""Moves of the search for the best placement and nodes of each window, in full and in smoke size."""
 
 
 def generate(size: Size) -> Any:
@@ -23,13 +23,13 @@ def generate(size: Size) -> Any:
     cells = [(load, seed) for load in size.of(LOADS, (0.7,)) for seed in size.of(SEEDS, (0,))]
     windows = [f"{how} {T}" for T in size.of(WINDOWS[1:], (2, 4)) for how in ("window", "claimed-window")]
     kinds = [*METHODS, "best", *windows]
-    tasks = [
-        {"load": load, "seed": seed, "n": size.of(REQUESTS, 24), "kind": kind} for load, seed in cells for kind in kinds
-    ]
+    moves, nodes = size.of(*EFFORT)
+    effort = {"n": size.of(REQUESTS, 24), "moves": moves, "nodes": nodes}
+    tasks = [{"load": load, "seed": seed, "kind": kind, **effort} for load, seed in cells for kind in kinds]
     return pl.DataFrame(size.rows(value, tasks), infer_schema_length=None)
 
 
-def value(load: float, seed: int, n: int, kind: str) -> dict[str, Any]:
+def value(load: float, seed: int, kind: str, n: int, moves: int, nodes: int) -> dict[str, Any]:
     """A bound on, or the best known, ``peak_sum`` for the starts of least-kv."""
     where = bro.Cluster(WORKERS, SLOTS)
     options = {"prompt_mu": 6.5, "prompt_sigma": 0.9, "output_mu": 2.8, "output_sigma": 0.7}
@@ -39,14 +39,14 @@ def value(load: float, seed: int, n: int, kind: str) -> dict[str, Any]:
     start = run.schedule.start
     row = {"load": load, "seed": seed, "requests": n, "workers": WORKERS, "slots": SLOTS, "least_kv": run.peak_sum}
     if kind == "best":
-        found = bro.solve_placement(inst, where, start, 600.0, "search", seed, node_limit=MOVES, warm=run.schedule)
+        found = bro.solve_placement(inst, where, start, 600.0, "search", seed, node_limit=moves, warm=run.schedule)
         return row | {"method": "best", "window": None, "value": int(found.objective), "status": "best known"}
     method, _, width = kind.partition(" ")
     if not width:
         bound = bro.placement_bound(inst, where, start, method)
     else:
         proved = method == "window"
-        bound = bro.placement_bound(inst, where, start, "window", NODES, window=int(width), certificate=proved)
+        bound = bro.placement_bound(inst, where, start, "window", nodes, window=int(width), certificate=proved)
     if bound.certificate is not None and bro.verify(inst, where, bound.certificate) != bound.value:
         raise bro.CertificateError(f"the bound {kind} is not what its certificate proves")
     steps = int(width) if width else 1 if method == "migration" else None
