@@ -65,6 +65,29 @@ def test_price_follows_every_move(seed):
         assert now != sched
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_requests_without_a_slot_are_counted(seed):
+    inst, cluster, sched = problem(40, 3, 2, seed, utilization=1.2)
+    last = sched.start + 4
+    reach, steps = active_steps(inst.release, last - inst.release + inst.output)
+    offset = inst.release - reach
+    annealing = ScheduleAnnealing(
+        reach, last - offset, inst.prompt, inst.output, len(steps), cluster, sched.start - offset, sched.worker, seed,
+        True,
+    )  # fmt: skip
+    seen = set()
+    for temperature in (1e-2, 1e-3, 1e-4, 1e-5):
+        annealing.run(500, temperature, 1.0)
+        count = {}
+        for t, o, g in zip(annealing.start + offset, inst.output, annealing.worker, strict=True):
+            for k in range(t, t + o):
+                count[g, k] = count.get((g, k), 0) + 1
+        assert annealing.over == sum(max(0, x - 2) for x in count.values())
+        seen.add(annealing.over)
+        assert (annealing.active, annealing.peak) == plainly(inst, annealing.start + offset, annealing.worker, 3)
+    assert max(seen) > 0
+
+
 @pytest.mark.parametrize("window", [1, 5, 100])
 def test_longest_first_fills_every_slot(window):
     inst, cluster, _ = problem(80, 3, 4, 1)
@@ -227,6 +250,26 @@ def test_search_keeps_the_capacity():
         found = search_schedule(inst, tight, sched, moves=30_000, time_limit=600.0, **windows)
         bro.check(inst, tight, found.schedule)
         assert found.objective < bro.decode_time(inst, cluster, sched)
+
+
+@pytest.mark.parametrize("form", ["latest", "max_wait", "no limit"])
+def test_search_reaches_most_proved_optima(form):
+    reached = proved = 0
+    for seed in range(6):
+        inst, cluster, sched = problem({"latest": 10, "max_wait": 8, "no limit": 6}[form], 2, 2, seed, "jsq", 1.2)
+        windows = {
+            "latest": {"latest": sched.start + 1},
+            "max_wait": {"max_wait": int((sched.start - inst.release).max())},
+            "no limit": {},
+        }[form]
+        exact = bro.solve_schedule(inst, cluster, time_limit=600.0, node_limit=5_000, solver="bnb", **windows)
+        found = search_schedule(inst, cluster, sched, moves=200_000, time_limit=600.0, **windows)
+        assert found.objective >= exact.lower_bound * (1 - 1e-9)
+        if exact.status == "optimal":
+            proved += 1
+            reached += found.objective <= exact.objective * (1 + 1e-9)
+    assert proved >= 2
+    assert reached >= 0.6 * proved, f"{reached} of {proved}"
 
 
 @pytest.mark.parametrize("windows", [{"max_wait": 30}, {}])

@@ -41,11 +41,14 @@ class ScheduleAnnealing:
     start, worker : ndarray of int64, shape (n,)
         The first schedule; it keeps windows, slots and capacity.
     seed : int
+    soft : bool
+        Whether slots may be overfull on the way, at a price. Small problems need that: two requests that can only
+        change workers together never do otherwise.
 
     Attributes
     ----------
-    peak, active : int
-        Sum of peaks and number of active steps of the present schedule.
+    peak, active, over : int
+        Sum of peaks, number of active steps, and requests without a slot, summed over steps, of the present schedule.
     """
 
     def __init__(
@@ -59,20 +62,22 @@ class ScheduleAnnealing:
         start: Int64Array,
         worker: Int64Array,
         seed: int = 0,
+        soft: bool = False,
     ) -> None:
         n, time = len(start), cluster.step_time
         self._earliest, self._latest, self._prompt, self._output = earliest, latest, prompt, output
         self._a, self._c = time.per_token, time.fixed
         rows = max(2, cluster.workers)  # a single worker gets an empty one beside it
         self._workers = cluster.workers
-        largest = int(np.sort(prompt + output)[-cluster.slots :].sum())
+        most = n if soft else min(n, cluster.slots)
+        largest = int(np.sort(prompt + output)[n - most :].sum())
         self._capacity = largest if cluster.kv_capacity is None else min(largest, cluster.kv_capacity)
         self._bits = (rows - 1).bit_length()
         # A load and its worker in one number, as in the annealing of placements.
         kind = np.int32 if (largest + 1) << self._bits < 2**31 else np.int64
         self._slots = min(cluster.slots, n)
         self._load = np.empty((rows, steps), kind)
-        self._count = np.empty((rows, steps), np.int16 if self._slots < 2**15 - 2 else np.int32)
+        self._count = np.empty((rows, steps), np.int16 if most < 2**15 - 2 else np.int32)
         self._top = np.empty((3, steps), kind)
         self._total = np.empty(steps, np.int32)
         self._first, self._links = np.empty(steps, np.int64), np.empty((2, n), np.int64)
@@ -81,6 +86,7 @@ class ScheduleAnnealing:
         self._rank[self._by_output] = np.arange(n)
         self._random = np.maximum(np.random.SeedSequence(seed).generate_state(1, np.uint64), 1)
         self._slack = 4 * self._a * float((prompt + output).mean()) if n else 0.0
+        self._over_price = self._slack / 4 + self._c / 8 if soft else 0.0
         self._start, self._worker = np.empty(n, np.int64), np.empty(n, np.int64)
         self.place(start, worker)
 
@@ -108,11 +114,12 @@ class ScheduleAnnealing:
         )  # fmt: skip
         self.peak = int((self._top[0] >> self._bits).astype(np.int64).sum())
         self.active = int(np.count_nonzero(self._total))
+        self.over = 0
 
     def temperatures(self, shares: tuple[float, ...]) -> list[float]:
         """Temperatures, in seconds, at which these shares of the feasible moves from here would be accepted rises."""
         rises = np.empty(_SAMPLES)
-        found = int(self._run(_SAMPLES, 0.0, rises)[2])
+        found = int(self._run(_SAMPLES, 0.0, 0.0, rises)[2])
         rises = rises[:found]
         worse = rises[rises > 0]
         result = []
@@ -125,20 +132,25 @@ class ScheduleAnnealing:
             result.append(high if len(worse) else 1.0)
         return result
 
-    def run(self, moves: int, temperature: float) -> None:
-        """Try `moves` moves at this temperature (0: descent)."""
+    def run(self, moves: int, temperature: float, soft: float = 0.0) -> None:
+        """Try `moves` moves at this temperature (0: descent).
+
+        With `soft` > 0 slots may be overfull, at a price that grows with it (see the parameter of the class); without,
+        no move makes them so.
+        """
         if len(self._start):
-            done = self._run(moves, temperature, _NOTHING)
+            done = self._run(moves, temperature, soft * self._over_price, _NOTHING)
             self.peak += int(done[0])
             self.active += int(done[1])
+            self.over += int(done[3])
 
-    def _run(self, moves: int, temperature: float, rises: Float64Array) -> Int64Array:
-        result = np.zeros(3, np.int64)
+    def _run(self, moves: int, temperature: float, soft: float, rises: Float64Array) -> Int64Array:
+        result = np.zeros(4, np.int64)
         _anneal(
             self._earliest, self._latest, self._prompt, self._output, self._start, self._worker, self._by_output,
             self._rank, self._load, self._count, self._total, self._top, self._first, self._links, self._bits,
-            self._workers, self._slots, self._capacity, self._a, self._c, moves, temperature, self._slack,
-            self._random, rises, result,
+            self._workers, self._slots, self._capacity, self._a, self._c, soft, moves, temperature,
+            self._slack, self._random, rises, result,
         )  # fmt: skip
         return result
 
@@ -237,8 +249,18 @@ def _segments(piece: Int64Array, pieces: int, segment: Int64Array) -> int:
 
 
 @inner
+def _hope(segment: Int64Array, x: int) -> int:
+    """The sum of peaks falls by no more than this in a segment."""
+    first, last = segment[x, 0], segment[x, 1] - 1
+    p, n, q, m = segment[x, 2], segment[x, 3], segment[x, 4], segment[x, 5]
+    return (last + 1 - first) * -min(0, p + n * first, p + n * last, q + m * first, q + m * last)
+
+
+@inner
 def _room(count: Any, g: int, a: int, z: int, more: int, slots: int) -> bool:
     """Whether worker g has `more` free slots in all of the steps."""
+    if more <= 0:
+        return True
     row, most = np.uint64(g), count.dtype.type(slots - more)
     if count[g, a] > most or count[g, z - 1] > most:
         return False
@@ -246,6 +268,17 @@ def _room(count: Any, g: int, a: int, z: int, more: int, slots: int) -> bool:
     for k in range(np.uint64(a), np.uint64(z)):
         highest = max(highest, count[row, k])
     return highest <= most
+
+
+@inner
+def _excess(count: Any, g: int, a: int, z: int, change: int, slots: int) -> int:
+    """Change of the requests of worker g without a slot, summed over the steps, if `change` come."""
+    found = 0
+    if change != 0:
+        for k in range(np.uint64(a), np.uint64(z)):
+            now = count[np.uint64(g), k] - slots
+            found += max(now + change, 0) - max(now, 0)
+    return found
 
 
 @inner
@@ -322,6 +355,7 @@ def _anneal(
     cap: int,
     a: float,
     c: float,
+    soft: float,
     moves: int,
     temperature: float,
     slack: float,
@@ -331,7 +365,8 @@ def _anneal(
 ) -> None:
     """Anneal. With room in `rises` nothing is moved, and the changes of price of feasible moves are written there.
 
-    `result`: change of the sum of peaks, of the number of active steps, number of moves taken (or rises written).
+    `soft` is the price of a request without a slot in a step; 0: there must not be any. `result`: change of the sum of
+    peaks, of the number of active steps, number of moves taken (or rises written), change of requests without a slot.
     """
     n, sampling = len(start), len(rises) > 0
     last = load.shape[1] - 1
@@ -399,30 +434,40 @@ def _anneal(
             _piece(piece, 3, 0, 1, u, prompt[j], output[j])
             pieces = 4
         found = _segments(piece, pieces, segment)
-        fits, awake = True, 0
+        fits, awake, excess = True, 0, 0
         for x in range(found):
             more, plus = segment[x, 3], segment[x, 5]
-            if more > 0 and not _room(count, g, segment[x, 0], segment[x, 1], more, slots):
-                fits = False
-                break
-            if plus > 0 and not _room(count, other, segment[x, 0], segment[x, 1], plus, slots):
+            if soft > 0.0:
+                excess += _excess(count, g, segment[x, 0], segment[x, 1], more, slots)
+                excess += _excess(count, other, segment[x, 0], segment[x, 1], plus, slots)
+            elif not (
+                _room(count, g, segment[x, 0], segment[x, 1], more, slots)
+                and _room(count, other, segment[x, 0], segment[x, 1], plus, slots)
+            ):
                 fits = False
                 break
             if more + plus != 0:
                 awake += _awake(total, segment[x, 0], segment[x, 1], more + plus)
         if not fits:
             continue
-        rise, price, enough = 0, c * awake, most + slack
+        # What later segments may give back is allowed for; inside one, `slack` is.
+        hope = 0
+        for x in range(found):
+            hope += _hope(segment, x)
+        rise, fixed = 0, c * awake + soft * excess
+        price = fixed
         over[0] = 0
         for x in range(found):
             lo, hi = segment[x, 0], segment[x, 1]
+            hope -= _hope(segment, x)
+            enough = most + slack + a * hope
             while lo < hi and price <= enough:
                 end = min(hi, lo + _BLOCK)
                 rise += _rise(
                     load, top, g, other, lo, end, segment[x, 2], segment[x, 3], segment[x, 4], segment[x, 5], bits,
                     cap, over,
                 )  # fmt: skip
-                price = c * awake + a * rise
+                price = fixed + a * rise
                 lo = end
             if price > enough or over[0] > 0:
                 break
@@ -448,6 +493,7 @@ def _anneal(
         result[0] += rise
         result[1] += awake
         result[2] += 1
+        result[3] += excess
 
 
 @compiled

@@ -23,10 +23,12 @@ __all__ = ["FoundSchedule", "search_schedule"]
 Progress = Callable[[float, int, float], None]
 
 _PLACING = 0.4  # share of the budget for workers alone, before starts move too
-_SMALL = 1000  # requests, up to which annealing starts hot, and over again
+_SMALL = 1000  # requests, up to which annealing starts hot, over again, and may overfill slots on the way
 _SHARES = (0.02, 0.001)
 _SHARES_SMALL = (0.4, 0.003)
 _ROUND = 5_000  # moves per request of a round; more in large problems
+_ROUND_SMALL = 1_000
+_HARDER = 9.0  # growth of the price of overfull slots in a round in which they are allowed (every other one)
 _PIECES = 128  # of constant temperature in a round, at least
 _LAST = 0.97  # share of a round, from which only what is better is accepted
 _PAUSE = 0.25  # seconds between two looks at the clock, at most
@@ -266,28 +268,31 @@ def _anneal(
     pause = time.perf_counter()
     annealing = ScheduleAnnealing(
         early, last, inst.prompt, inst.output, steps, course.cluster, there(course.best.start), course.best.worker,
-        seed,
+        seed, n <= _SMALL,
     )  # fmt: skip
     annealing.temperatures((0.5,))
     course.began += time.perf_counter() - pause  # compilation is not counted
     shares = _SHARES if n > _SMALL else _SHARES_SMALL
-    longest = _ROUND * n * max(1, n // 100)
-    piece = 20_000
+    longest = (_ROUND if n > _SMALL else _ROUND_SMALL) * n * max(1, n // 100)
+    piece, soft = 20_000, False
     try:
         while not course.over:
             annealing.place(there(course.best.start), course.best.worker)
             hot, cold = annealing.temperatures(shares)
-            first, done, share = course.used, 0, 0.0
+            first, done, share, soft = course.used, 0, 0.0, n <= _SMALL and not soft
             if course.most is not None:
                 piece = max(1, min(longest, course.most - course.moves) // _PIECES)
             while share < 1.0 and not course.over:
                 temperature = hot * (cold / hot) ** (share / _LAST) if share < _LAST else 0.0
                 moves = piece if course.most is None else min(piece, course.most - course.moves)
                 before = course.seconds
-                annealing.run(moves, temperature)
+                annealing.run(moves, temperature, 1.0 + _HARDER * share if soft else 0.0)
                 done += moves
                 course.moves += moves
-                course.take(annealing.active, annealing.peak, lambda: Schedule(back(annealing.start), annealing.worker))
+                if not annealing.over:
+                    course.take(
+                        annealing.active, annealing.peak, lambda: Schedule(back(annealing.start), annealing.worker)
+                    )
                 share = max((course.used - first) / (1.0 - first), done / longest)
                 if course.most is None:
                     faster = min(_PAUSE, course.limit / _PIECES) / max(course.seconds - before, 1e-9)
