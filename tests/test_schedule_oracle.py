@@ -359,6 +359,23 @@ def test_models_are_what_their_rows_say(seed):
     assert any(name.startswith("x[i=0,t=") for name in model.variables)
 
 
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_multipliers_are_close_to_those_of_the_linear_program(seed):
+    pytest.importorskip("highspy")
+    from balanceroute_opt.oracles.highs import _load
+
+    inst, cluster, run = busy(10, seed)
+    for windows in ({"max_wait": 8}, {"latest": run.schedule.start}):
+        case = entrance.window_case(inst, cluster, start_windows(inst, cluster, **{**NONE, **windows})[0])
+        highs = _load(merged_model(case))
+        highs.run()
+        best = highs.getInfo().objective_function_value * cluster.step_time.per_token + float(case.constant)
+        ascent = bro.schedule_bound(inst, cluster, "lagrangian", **windows)
+        exact = bro.prices(inst, cluster, **windows).bound  # multipliers from the duals of that program
+        assert 0.99 * best <= ascent.value <= best * (1 + 1e-7)
+        assert best * (1 - 1e-5) <= exact.value <= best * (1 + 1e-7)
+
+
 def test_patterns_by_hand():
     # Two requests of 10 tokens and one step on two workers: together a step costs 1 + 10, apart 1 + 10 each.
     inst = Instance([0, 0], [10, 10], [1, 1])
