@@ -244,7 +244,7 @@ def _rise(
         shift = number(shift + grow)
     change[0] += total
     change[1] += above
-    cost: float = total + _OVER * above + even * squares
+    cost: Any = total + _OVER * above + even * squares
     return cost
 
 
