@@ -411,17 +411,17 @@ def test_patterns_beat_merged_workers():
     assert pattern_prices(entrance.window_case(inst, cluster, inst.release + 100), 0) is None
 
 
-@pytest.mark.parametrize("form", ["max_wait", "no limit"])
+@pytest.mark.parametrize("form", ["latest", "no limit"])
 def test_annealing_keeps_the_rules(form):
     inst, cluster, _ = busy(12, 1)
-    last = inst.release + 40 if form == "max_wait" else None
+    end = int(inst.release.max())
+    last = np.full(12, end + int(inst.output.sum())) if form == "latest" else None
     for capacity in (None, int((inst.prompt + inst.output).max()) + 500):
         some = cluster.replace(kv_capacity=capacity)
+        start, worker = entrance._list_schedule(inst, some, None)
         case = entrance.window_case(inst, some, last)
-        start, worker = entrance._list_schedule(case.inst, some, None)
-        if last is not None:  # one after the other in time
-            case = entrance.window_case(inst, some, inst.release + int(inst.output.sum()))
-            start = case.first + start
+        if last is not None:  # all wait for the last release
+            start = case.first.max() + start
         better = improve(case, start, worker, seed=1, moves=20_000)
         assert price(case, *better) < price(case, start, worker)
         assert (better[0] <= case.first + case.wait).all()
