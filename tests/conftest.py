@@ -27,3 +27,9 @@ def traces() -> Path:
 def step_time_dir() -> Path:
     """Folder of the measured step times (environment variable BALANCEROUTE_STEP_TIME)."""
     return _folder("BALANCEROUTE_STEP_TIME", "step_time")
+
+
+@pytest.fixture(autouse=True)
+def _width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts are as wide as without a terminal; workers of pytest-xdist say 80."""
+    monkeypatch.delenv("COLUMNS", raising=False)
