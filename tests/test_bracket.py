@@ -67,6 +67,25 @@ def test_bounds_best_known_and_routers_are_in_order(clock: str, load: float, tmp
     assert all(len(c["certificates"]) == 2 for c in checks)
 
 
+@pytest.mark.parametrize("load", [0.6, 0.8, 1.1])
+@pytest.mark.parametrize(
+    "name",
+    ["azure_2023_conv", "azure_2023_code", "mooncake_conversation", "burstgpt_1_first400", "burstgpt_3_first400"],
+)
+def test_public_traces_are_sandwiched(name: str, load: float, traces: Path) -> None:
+    cluster = bro.Cluster(workers=3, slots=8)
+    inst = bro.read_trace(traces / f"{name}.csv.gz").head(200).scaled_to(cluster, load)
+    found = bro.bracket(inst, cluster, "least-kv,br-0,jsq,deferral", moves=20_000, iterations=5)
+    assert len(found.rows) == 4
+    for p in found.problems:
+        assert bro.verify(p.instance, cluster, p.certificate) == p.bound <= p.best_peak_sum
+        bro.check(p.instance, cluster, p.best)
+        assert bro.peak_sum(p.instance, cluster, p.best) == p.best_peak_sum
+        for row in (row for row in found.rows if row["router"] in p.routers):
+            assert p.best_peak_sum <= row["peak_sum"]
+            assert p.time_bound <= p.best_decode_time <= row["decode_time"]
+
+
 def test_the_makespan_bound_is_the_largest_over_arrivals() -> None:
     rng = np.random.default_rng(0)
     cluster = bro.Cluster(2, 3, step_time=bro.StepTime(fixed=0.3, per_token=0.01, per_mean_token=0.002))
