@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from typing import Any
 
 from ..errors import InputError
@@ -67,8 +68,14 @@ def compute(
             if backend is not None:
                 stack.enter_context(joblib.parallel_config(backend))
             # One task per message: a batch would hold finished ones back.
-            parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-            results = parallel(joblib.delayed(_call)(key, function, arguments) for key, arguments in tasks.items())
+            calls = [joblib.delayed(_call)(key, function, arguments) for key, arguments in tasks.items()]
+            results: Iterable[tuple[str, Any]]
+            if backend == "ray":  # gives results as a list only
+                parallel = joblib.Parallel(n_jobs=jobs, batch_size=1)
+                size = 4 * max(1, jobs)
+                results = chain.from_iterable(parallel(calls[j : j + size]) for j in range(0, len(calls), size))
+            else:
+                results = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(calls)
         except (ValueError, ImportError) as exc:
             raise InputError(f"backend {backend!r} cannot be used: {' '.join(str(exc).split())}") from None
         for done, (key, result) in enumerate(results, 1):
