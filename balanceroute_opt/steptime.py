@@ -214,6 +214,11 @@ class StepTime:
         """
         return self.fixed * steps + self.per_token * peak_sum + self.per_mean_token * (work / workers)
 
+    def exact_seconds_of(self, steps: int, peak_sum: int, work: int, workers: int) -> Fraction:
+        """As :meth:`seconds_of`, not rounded."""
+        c, a, b = self.exact()
+        return c * steps + a * peak_sum + b * Fraction(work, workers)
+
     def exact(self) -> tuple[Fraction, Fraction, Fraction]:
         """``(c, a, b)`` as the exact rationals of their floats."""
         return Fraction(self.fixed), Fraction(self.per_token), Fraction(self.per_mean_token)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import balanceroute_opt as bro
-from balanceroute_opt.experiments.engine import compute
+from balanceroute_opt.experiments.engine import complete
 from balanceroute_opt.experiments.store import RowStore
 from balanceroute_opt.experiments.study import Study, Workload, run_study
 
@@ -45,21 +45,9 @@ class Size:
         keyed = {task_key(function, task): task for task in tasks}
         store = RowStore(self.store)
         with store.lock():
-            found = {key: row for key in keyed if (row := store.get(key)) is not None}
-            missing = {key: (function, task) for key, task in keyed.items() if key not in found}
-            before = len(found)
-            self._tell(before, len(keyed))
-
-            def keep(key: str, row: dict[str, Any]) -> None:
-                store.put(key, row)
-                found[key] = row
-
-            compute(_row, missing, keep, self.jobs, progress=lambda done: self._tell(before + done, len(keyed)))
+            work = {key: (function, task) for key, task in keyed.items()}
+            found = complete(_row, work, store, self.jobs, progress=self.progress)
         return [found[key] for key in keyed]
-
-    def _tell(self, done: int, total: int) -> None:
-        if self.progress is not None:
-            self.progress(done, total)
 
 
 def task_key(function: Callable[..., Any], task: dict[str, Any]) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from balanceroute_opt import cli
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -33,3 +35,28 @@ def step_time_dir() -> Path:
 def _width(monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts are as wide as without a terminal; workers of pytest-xdist say 80."""
     monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command in this process: (status, stdout, stderr)."""
+
+    def call(*argv):
+        status = cli.main([str(word) for word in argv])
+        return status, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def fails(run):
+    """Run a command that must end with status 2, one line on stderr and nothing on stdout; the line."""
+
+    def call(*argv):
+        status, out, err = run(*argv)
+        assert (status, out) == (2, "")
+        assert err.startswith("balanceroute: ")
+        assert err.count("\n") == 1, err
+        return err.strip()
+
+    return call

@@ -17,7 +17,7 @@ import pytest
 
 import balanceroute_opt as bro
 from balanceroute_opt.cli import main
-from balanceroute_opt.experiments.engine import compute
+from balanceroute_opt.experiments.engine import complete
 from balanceroute_opt.oracles.makespan import makespan_bound
 
 CLUSTER = bro.Cluster(workers=3, slots=6)
@@ -170,17 +170,21 @@ def test_a_killed_dask_worker_loses_nothing() -> None:
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
     ) as engine:
-        results: dict[str, int] = {}
+        finished = [0]
 
         def kill() -> None:
-            while len(results) < 3:
+            while finished[0] < 3:
                 time.sleep(0.02)
             os.kill(next(iter(engine.workers.values())).pid, signal.SIGKILL)
 
         killer = threading.Thread(target=kill)
         killer.start()
         tasks = {str(i): (i,) for i in range(16)}
-        compute(_slow_square, tasks, results.__setitem__, 2, "dask", engine.scheduler_address)
+
+        def count(done: int, total: int) -> None:
+            finished[0] = done
+
+        results = complete(_slow_square, tasks, None, 2, "dask", engine.scheduler_address, count)
         killer.join()
         assert results == {str(i): i * i for i in range(16)}
         there = bro.bracket(inst, CLUSTER, jobs=2, backend="dask", scheduler=engine.scheduler_address, **options)

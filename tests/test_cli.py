@@ -13,38 +13,12 @@ import polars as pl
 import pytest
 
 import balanceroute_opt as bro
-from balanceroute_opt import cli
 
 SMALL = ("--workers", "3", "--slots", "6")
 N = ("--n", "80", *SMALL)
 CSV = "TIMESTAMP,ContextTokens,GeneratedTokens\n" + "".join(
     f"2023-11-16 18:00:{i:02d}.0000000,{100 + 37 * i % 90},{5 + i % 7}\n" for i in range(60)
 )
-
-
-@pytest.fixture
-def run(capsys):
-    """Run a command in this process: (status, stdout, stderr)."""
-
-    def call(*argv):
-        status = cli.main([str(word) for word in argv])
-        return status, *capsys.readouterr()
-
-    return call
-
-
-@pytest.fixture
-def fails(run):
-    """Run a command that must end with status 2, one line on stderr and nothing on stdout; the line."""
-
-    def call(*argv):
-        status, out, err = run(*argv)
-        assert (status, out) == (2, "")
-        assert err.startswith("balanceroute: ")
-        assert err.count("\n") == 1, err
-        return err.strip()
-
-    return call
 
 
 @pytest.fixture

@@ -315,7 +315,7 @@ def test_wrong_schedule_certificate_is_not_passed_over(monkeypatch):
         bound = bro.schedule_bound(inst, cluster, latest=latest)
         return replace(bound, value=bound.value * 1.01)
 
-    monkeypatch.setattr(hindsight, "forced_bound", optimistic)
+    monkeypatch.setattr(hindsight, "latest_bound", optimistic)
     with pytest.raises(bro.CertificateError, match="its certificate proves"):
         bro.compare(INST.head(20), CLUSTER, "jsq", hindsight=10)
 

@@ -11,7 +11,7 @@ import pytest
 import balanceroute_opt as bro
 from balanceroute_opt import Cluster, InputError, Instance, Schedule, SolverError, StepTime
 from balanceroute_opt.oracles import schedule as entrance
-from balanceroute_opt.oracles import schedule_solvers
+from balanceroute_opt.oracles import solution
 from balanceroute_opt.oracles.bounds import start_windows
 from balanceroute_opt.oracles.patterns import pattern_prices
 from balanceroute_opt.oracles.schedule_model import merged_model, schedule_model
@@ -248,7 +248,7 @@ def test_lying_solvers_are_caught(monkeypatch):
 def test_unknown_status_is_an_error(monkeypatch):
     inst, cluster = Instance([0, 1], [4, 4], [2, 2]), Cluster(2, 1, step_time=StepTime(10.0, 1.0))
     for solver, own in (("highs", "HiGHS"), ("cpsat", "CP-SAT")):
-        monkeypatch.setitem(schedule_solvers.STATUS, solver, {})
+        monkeypatch.setitem(solution.STATUS, solver, {})
         with pytest.raises(SolverError, match=f"{own} ended with the status .*, which is no result"):
             bro.solve_schedule(inst, cluster, solver=solver, max_wait=1)
 

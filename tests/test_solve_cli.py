@@ -36,20 +36,6 @@ def run(capfd):
 
 
 @pytest.fixture
-def fails(run):
-    """Run a command that must end with status 2, one line on stderr and nothing on stdout; the line."""
-
-    def call(*argv):
-        status, out, err = run(*argv)
-        assert (status, out) == (2, "")
-        assert err.startswith("balanceroute: ")
-        assert err.count("\n") == 1, err
-        return err.strip()
-
-    return call
-
-
-@pytest.fixture
 def problem(tmp_path):
     bro.write_instance(INST, tmp_path / "p.json", cluster=CLUSTER, start=START)
     return tmp_path / "p.json"

@@ -8,8 +8,10 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from .._validate import Int64Array
+from ..errors import CertificateError
 from ..instance import Cluster, Instance
 from .format import largest_float_below, new_certificate
+from .verifier import verify
 
 __all__ = ["Bound"]
 
@@ -98,6 +100,22 @@ class Bound:
             latest=latest,
             windows=windows,
         )
+
+    def reproduced(self, inst: Instance, cluster: Cluster, who: str = "") -> int | float | None:
+        """What the verifier reproduces from the certificate: the value; None if the bound is only claimed.
+
+        Raises
+        ------
+        CertificateError
+            If it is anything else; `who` begins the message.
+        """
+        if self.certificate is None:
+            return None
+        proved = verify(inst, cluster, self.certificate)
+        if proved != self.value:
+            before = f"{who}: " if who else ""
+            raise CertificateError(f"{before}the bound {self.method} is {self.value}, its certificate proves {proved}")
+        return proved
 
     def _lines(self) -> list[tuple[str, str]]:
         number = f"{self.value:,}" if isinstance(self.value, int) else f"{self.value:.12g}"

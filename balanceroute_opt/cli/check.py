@@ -185,6 +185,8 @@ def _proved(
     say: Any,
 ) -> dict[str, Any]:
     """Say what a certificate proves."""
+    from ..evaluation.ratios import percent
+
     problem, kind = certificate["problem"], certificate["kind"]
     infeasible = proved == math.inf
     answer: dict[str, Any] = {"file": name, "problem": problem, "kind": kind, "proved": proved}
@@ -214,7 +216,7 @@ def _proved(
     if mine is not None and proved > 0:
         answer["optimal"] = optimal = mine <= certified
         answer["above"] = above = 0.0 if optimal else float(mine / Fraction(proved) - 1)
-        how = "optimal" if optimal else f"at most {math.ceil(above * 1e4) / 100:.2f} % above the optimum"
+        how = "optimal" if optimal else f"at most {percent(above, up=True)} above the optimum"
         what += f", so that the schedule is {how}"
     say(f"{label}: {what} (certified).")
     return answer
@@ -224,13 +226,8 @@ def _exact_time(inst: Instance, cluster: Cluster, sched: Schedule) -> Fraction:
     """The decode time in exact arithmetic: seconds."""
     from .. import peak_loads
 
-    peaks, times = peak_loads(inst, cluster, sched), cluster.step_time
-    mean = Fraction(inst.total_work, cluster.workers)
-    return (
-        len(peaks) * Fraction(times.fixed)
-        + int(peaks.sum()) * Fraction(times.per_token)
-        + mean * Fraction(times.per_mean_token)
-    )
+    peaks = peak_loads(inst, cluster, sched)
+    return cluster.step_time.exact_seconds_of(len(peaks), int(peaks.sum()), inst.total_work, cluster.workers)
 
 
 def _latest(inst: Instance, data: dict[str, Any]) -> Any:

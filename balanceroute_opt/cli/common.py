@@ -33,7 +33,6 @@ __all__ = [
     "natural",
     "print_json",
     "progress",
-    "quiet_libraries",
     "read_run_or_problem",
     "require_outputs",
     "schema_of",
@@ -289,25 +288,23 @@ def read_run_or_problem(path: str) -> tuple[Run | None, Instance, Cluster | None
     from .. import read_problem, read_run
 
     if path.endswith(".parquet") or (is_json_file(path) and schema_of(path) == "balanceroute/run"):
-        with quiet_libraries(2):
+        with _quiet_libraries():
             run = read_run(path)
         return run, run.instance, run.cluster, run.schedule.start
     return (None, *read_problem(path))
 
 
 @contextmanager
-def quiet_libraries(descriptor: int) -> Iterator[None]:
-    """Keep what compiled libraries print from stdout (1) or stderr (2): banners, and remarks on a damaged file."""
-    stream = sys.stdout if descriptor == 1 else sys.stderr
-    stream.flush()
-    kept = os.dup(descriptor)
+def _quiet_libraries() -> Iterator[None]:
+    """Keep what compiled libraries print about a damaged file from stderr: the error itself says it in one line."""
+    sys.stderr.flush()
+    kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, descriptor)
+        os.dup2(nowhere, 2)
         yield
     finally:
-        stream.flush()
-        os.dup2(kept, descriptor)
+        os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
 

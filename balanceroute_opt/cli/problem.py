@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import InputError
-from .common import cluster_from, is_json_file, natural, quiet_libraries, read_run_or_problem, workload_from
+from .common import cluster_from, is_json_file, natural, read_run_or_problem, workload_from
 
 if TYPE_CHECKING:
     from ..certificates import Bound
@@ -257,16 +257,15 @@ def search(problem: Problem, solve: Callable[[Searching], Any]) -> tuple[Any, bo
     thread = threading.Thread(target=run, daemon=True)
     began, interrupted = time.perf_counter(), False
     try:
-        with quiet_libraries(1):  # solvers greet there
-            thread.start()
-            try:
-                while not done.wait(0.1):
-                    pass
-            except KeyboardInterrupt:
-                interrupted = True
-                _interrupt(thread)
-                with suppress(KeyboardInterrupt):  # pressed again: no grace
-                    done.wait(_GRACE)
+        thread.start()
+        try:
+            while not done.wait(0.1):
+                pass
+        except KeyboardInterrupt:
+            interrupted = True
+            _interrupt(thread)
+            with suppress(KeyboardInterrupt):  # pressed again: no grace
+                done.wait(_GRACE)
     finally:
         course.clear()
     if answer:

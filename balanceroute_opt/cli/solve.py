@@ -97,9 +97,9 @@ class _Result:
 
     @property
     def gap(self) -> float:
-        if not (math.isfinite(self.objective) and math.isfinite(self.lower_bound)):
-            return math.inf
-        return (self.objective - self.lower_bound) / self.objective if self.objective else 0.0
+        from ..oracles.solution import relative_gap
+
+        return relative_gap(self.objective, self.lower_bound)
 
     @property
     def proved(self) -> bool:

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..instance import Cluster, Instance
 from ..schedule import Schedule, check, peak_loads
 
-__all__ = ["HindsightRatio", "hindsight_ratio"]
+__all__ = ["HindsightRatio", "hindsight_ratio", "percent"]
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,13 @@ def hindsight_ratio(run: Any, bound: Bound, best: Any = None) -> HindsightRatio:
     )
 
 
+def percent(share: float, up: bool) -> str:
+    """A share in per cent with two digits, rounded up or down: what is said of it at most, or at least, stays true."""
+    if not math.isfinite(share):
+        return "no limit"
+    return f"{(math.ceil if up else math.floor)(share * 10_000) / 100:.2f} %"
+
+
 def _same_starts(bound: Bound, sched: Schedule, who: str) -> None:
     if bound.problem != "placement":
         return
@@ -144,8 +151,7 @@ def _cost(inst: Instance, cluster: Cluster, sched: Schedule, problem: str) -> Fr
     peaks = peak_loads(inst, cluster, sched)
     if problem == "placement":
         return Fraction(int(peaks.sum()))
-    c, a, b = cluster.step_time.exact()
-    return c * len(peaks) + a * int(peaks.sum()) + b * Fraction(inst.total_work, cluster.workers)
+    return cluster.step_time.exact_seconds_of(len(peaks), int(peaks.sum()), inst.total_work, cluster.workers)
 
 
 def _quotient(cost: Fraction, by: Fraction, up: bool) -> float:

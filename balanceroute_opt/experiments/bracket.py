@@ -11,7 +11,6 @@ import base64
 import hashlib
 import io
 import json
-import math
 import os
 import zlib
 from collections.abc import Callable, Sequence
@@ -26,17 +25,18 @@ from .. import __version__
 from .._validate import Int64Array, integer, real
 from ..certificates import verify, write_certificate
 from ..errors import CertificateError, InputError
+from ..evaluation.ratios import percent
 from ..files import write_instance, write_schedule
 from ..instance import Cluster, Instance, require_fit
 from ..oracles.anytime import search_placement
 from ..oracles.anytime_schedule import search_schedule
-from ..oracles.bounds import placement_bound, schedule_bound
-from ..oracles.forced import forced_bound, forced_windows
+from ..oracles.bounds import placement_bound
+from ..oracles.forced import forced_windows, latest_bound
 from ..oracles.makespan import makespan_bound
 from ..schedule import Schedule, check, decode_time, peak_sum
 from ..simulator import simulate
 from .comparison import check_bounds
-from .engine import compute, require_jobs
+from .engine import complete, require_jobs
 from .specs import resolve, router_from
 from .store import RowStore
 from .workload import describe, plain
@@ -167,12 +167,12 @@ class Bracket:
         """What to conclude, in plain sentences."""
         first = self.rows[0]
         lines = [
-            f"{first['router']} is at least {_low(first['above_best'])} and at most {_high(first['above_bound'])} "
-            "above the best placement of its own admissions."
+            f"{first['router']} is at least {percent(first['above_best'], up=False)} and at most "
+            f"{percent(first['above_bound'], up=True)} above the best placement of its own admissions."
         ]
         widest = max(self.problems, key=lambda p: p.gap)
         lines.append(
-            f"The optimum lies between the bound and the best known: they are {_high(widest.gap)} apart"
+            f"The optimum lies between the bound and the best known: they are {percent(widest.gap, up=True)} apart"
             f"{'' if len(self.problems) == 1 else ' at most'}."
         )
         return lines
@@ -198,7 +198,7 @@ class Bracket:
             if timed:
                 cells += [f"{row['decode_time']:,.2f}", _span(row["time_above_best"], row["time_above_bound"])]
             if self.makespan_bound is not None:
-                cells.append(_high(row["makespan_above_bound"]))
+                cells.append(percent(row["makespan_above_bound"], up=True))
             table.add_row(*cells)
         out = io.StringIO()
         console = Console(file=out, width=width, highlight=False, markup=False, emoji=False)
@@ -211,7 +211,7 @@ class Bracket:
             who = ", ".join(p.routers)
             console.print(
                 f"{p.name} ({who}): best placement {p.best_peak_sum:,} by {p.found_by}, bound {p.bound_method} "
-                f"{p.bound:,} (certified): {_high(p.gap)} apart. {_schedule_words(p)}"
+                f"{p.bound:,} (certified): {percent(p.gap, up=True)} apart. {_schedule_words(p)}"
             )
         console.print("At least: over the best known. At most: over the certified bound. Schedules: no later start.")
         for line in self.sentences():
@@ -335,7 +335,7 @@ def bracket(
     if not all(isinstance(spec, str) for spec in specs):
         raise InputError("brackets take routers by text (a name, or FILE.py:CLASS): tasks are kept by what they say")
     kept = None if store is None else RowStore(store)
-    shared = {"version": __version__, "instance": inst.digest(), "cluster": cluster.digest()}
+    shared = {"format": 2, "version": __version__, "instance": inst.digest(), "cluster": cluster.digest()}
 
     def run_all(stage: str, tasks: dict[str, tuple[dict[str, Any], tuple[Any, ...]]]) -> dict[str, dict[str, Any]]:
         """Results by name, from the store or computed; a task is (what decides it, arguments of its function)."""
@@ -343,23 +343,10 @@ def bracket(
             name: hashlib.sha256(json.dumps([shared, what], sort_keys=True).encode()).hexdigest()[:32]
             for name, (what, _) in tasks.items()
         }
-        results: dict[str, dict[str, Any]] = {}
-        if kept is not None:
-            results = {name: row for name in tasks if (row := kept.get(keys[name])) is not None}
-        missing = {name: arguments for name, (_, arguments) in tasks.items() if name not in results}
-        before = len(results)
-
-        def keep(name: str, row: dict[str, Any]) -> None:
-            if kept is not None:
-                kept.put(keys[name], row)
-            results[name] = row
-
-        shown = None
-        if progress is not None:
-            progress(stage, before, len(tasks))
-            shown = lambda done: progress(stage, before + done, len(tasks))  # noqa: E731
-        compute(_task, missing, keep, jobs, backend, scheduler, shown)
-        return results
+        work = {keys[name]: arguments for name, (_, arguments) in tasks.items()}
+        shown = None if progress is None else lambda done, total: progress(stage, done, total)
+        results = complete(_task, work, kept, jobs, backend, scheduler, shown)
+        return {name: results[key] for name, key in keys.items()}
 
     with nullcontext() if kept is None else kept.lock():
         runs = run_all(
@@ -376,9 +363,12 @@ def bracket(
         if not groups:
             raise InputError(f"no router can run here: {'; '.join(f'{k}: {v}' for k, v in skipped.items())}")
         tasks: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {}
-        count = len(groups) * restarts * (2 if schedule else 1)
+        # Where full slots force the starts, a search for schedules would be the one for placements again.
+        moving = {digest for digest, members in groups.items() if schedule and not runs[members[0]]["forced"]}
+        count = (len(groups) + len(moving)) * restarts
         processes = jobs if jobs > 0 else os.cpu_count() or 1
         seconds = max(_COMPILE_SECONDS, 60 * minutes * min(processes, count) / count)
+        bounding: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {}
         for digest, members in groups.items():
             stepped, start = _stepped(inst, runs[members[0]])
             first = min(members, key=lambda s: (runs[s]["peak_sum"], members.index(s)))
@@ -388,21 +378,19 @@ def bracket(
                 what["seconds"] = None if moves is not None else seconds
                 arguments = ("search", stepped, cluster, start, worker, seed + k, seconds, moves)
                 tasks[f"search {digest} {k}"] = what, arguments
-                if schedule:
+                if digest in moving:
                     tasks[f"starts {digest} {k}"] = what | {"starts": True}, ("starts", *arguments[1:])
-        for digest, members in groups.items():
-            stepped, start = _stepped(inst, runs[members[0]])
             for method in bounds:
-                tasks[f"bound {digest} {method}"] = (
+                bounding[f"bound {digest} {method}"] = (
                     {"bound": digest, "method": method},
                     ("bound", stepped, cluster, start, method),
                 )
             if schedule:
-                tasks[f"time {digest}"] = (
+                bounding[f"time {digest}"] = (
                     {"time": digest, "iterations": iterations},
                     ("time", stepped, cluster, start, iterations),
                 )
-        results = run_all("bounds and searches", tasks)
+        results = run_all("bounds and searches", tasks | bounding)  # the long ones first
     problems = [
         _problem(f"problem-{number}", inst, cluster, digest, members, runs, results, restarts, bounds, schedule)
         for number, (digest, members) in enumerate(groups.items(), 1)
@@ -428,8 +416,10 @@ def _run(inst: Instance, cluster: Cluster, spec: str, seed: int) -> dict[str, An
     start, worker = run.schedule.start, run.schedule.worker
     problem = hashlib.sha256(run.instance.digest().encode() + start.tobytes()).hexdigest()[:32]
     metrics = run.metrics()
+    early, last = forced_windows(run.instance, cluster, latest=start)
     return {
         "problem": problem,
+        "forced": bool((early == last).all()),
         "placement": hashlib.sha256(worker.tobytes()).hexdigest()[:32],
         "release": _packed(run.instance.release.astype(np.int64)) if inst.clock == "wall" else None,
         "start": _packed(start),
@@ -493,10 +483,7 @@ def _starts(
 
 
 def _time(inst: Instance, cluster: Cluster, start: Int64Array, iterations: int) -> dict[str, Any]:
-    """The forced bound where it holds, since the other one merges the workers; else the Lagrangian bound."""
-    bound = forced_bound(inst, cluster, start)
-    if bound is None:
-        bound = schedule_bound(inst, cluster, "lagrangian", latest=start, iterations=iterations)
+    bound = latest_bound(inst, cluster, start, iterations)
     return {"value": float(bound.value), "method": bound.method, "certificate": bound.certificate}
 
 
@@ -548,8 +535,10 @@ def _problem(
     _require_proof(name, stepped, cluster, bound)
     timed = results[f"time {digest}"] if schedule else {"value": None, "method": None, "certificate": None}
     quickest = best
-    for k in range(restarts if schedule else 0):
-        row = results[f"starts {digest} {k}"]
+    for k in range(restarts):
+        row = results.get(f"starts {digest} {k}")
+        if row is None:  # of forced starts
+            continue
         other = Schedule(_unpacked(row["start"]), _unpacked(row["worker"]))
         check(stepped, cluster, other)
         if (other.start > start).any():
@@ -636,15 +625,5 @@ def _file_name(router: str) -> str:
     return "".join(c if c.isalnum() or c in "-_=" else "_" for c in router)
 
 
-def _low(share: float) -> str:
-    """A share in per cent, rounded down."""
-    return f"{math.floor(share * 10_000) / 100:.2f} %"
-
-
-def _high(share: float) -> str:
-    """A share in per cent, rounded up."""
-    return f"{math.ceil(share * 10_000) / 100:.2f} %" if math.isfinite(share) else "no limit"
-
-
 def _span(low: float, high: float | None) -> str:
-    return f"{_low(low)} .. {'-' if high is None else _high(high)}"
+    return f"{percent(low, up=False)} .. {'-' if high is None else percent(high, up=True)}"

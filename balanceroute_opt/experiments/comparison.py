@@ -16,16 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._validate import integer
-from ..certificates import verify, write_certificate
-from ..errors import CertificateError, InputError
+from ..certificates import write_certificate
+from ..errors import InputError
 from ..evaluation.intervals import mean_and_half_width
-from ..evaluation.ratios import hindsight_ratio
+from ..evaluation.ratios import hindsight_ratio, percent
 from ..files import write_instance, write_schedule
 from ..instance import Cluster, Instance, require_fit
 from ..metrics import METRICS, Window, window_bounds
 from ..oracles.bounds import placement_bound
 from ..schedule import check
 from ..simulator import simulate
+from .engine import require_jobs
 from .hindsight import BRACKETS, Judged, bracket_fields, bracket_table, brackets
 from .specs import nearest, options_of, resolve, router_from
 from .workload import describe, plain
@@ -362,8 +363,7 @@ def compare(
     require_fit(inst, cluster)
     specs = resolve([*resolve(routers), *extra])
     seeds, seed = integer(seeds, "seeds", 1, 10**6), integer(seed, "seed", 0, 2**62)
-    if isinstance(jobs, bool) or not isinstance(jobs, int) or not (jobs >= 1 or jobs == -1):
-        raise InputError(f"jobs must be >= 1, or -1 for one per core, got {jobs!r}")
+    require_jobs(jobs)
     window_bounds(window, 1, 0)
     hindsight = integer(hindsight, "hindsight", 0, 10**12)
     methods = [bound] if isinstance(bound, str) else list(bound)
@@ -453,9 +453,7 @@ def _one(
     check(run.instance, cluster, run.schedule)
     bounds = [placement_bound(run.instance, cluster, run.schedule.start, m) for m in methods]  # type: ignore[arg-type]
     best = max(bounds, key=lambda bound: bound.exact)
-    proved = None if best.certificate is None else verify(run.instance, cluster, best.certificate)
-    if proved is not None and proved != best.value:
-        raise CertificateError(f"{label}: the bound {best.method} is {best.value}, its certificate proves {proved}")
+    proved = best.reproduced(run.instance, cluster, label)
     ratio = hindsight_ratio(run, best)
     if folder is not None:
         stem = folder / (re.sub(r"[^\w.=-]+", "_", label) + f".seed{seed}")
@@ -548,15 +546,10 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
-def _percent_up(value: float) -> str:
-    """A share in per cent with two digits, rounded up: what is said of it at most stays true."""
-    return f"{math.ceil(value * 10_000) / 100:.2f} %" if math.isfinite(value) else "no limit"
-
-
 def _claim_cell(row: dict[str, Any]) -> str:
     if row["at_most_above"] is None:
         return "preempted"
-    return _percent_up(row["at_most_above"]) + ("" if row["certified"] else "\nclaimed only")
+    return percent(row["at_most_above"], up=True) + ("" if row["certified"] else "\nclaimed only")
 
 
 def _open(best: dict[str, Any]) -> str:
@@ -568,14 +561,14 @@ def _open(best: dict[str, Any]) -> str:
     status = "certified" if best["certified"] else "claimed, not certified"
     every = f" in each of {len(best['seeds'])} runs" if len(best["seeds"]) > 1 else ""
     if best["best_known"] and best["hindsight_lower"] > 1:
-        least = f"{math.floor((best['hindsight_lower'] - 1) * 10_000) / 100:.2f} %"
+        least = percent(best["hindsight_lower"] - 1, up=False)
         return (
             f"With its admission steps as they are, {name} is between {least} and "
-            f"{_percent_up(best['at_most_above'])} above the best possible placement{every} (a better one is known; "
-            f"bound {best['bound_method']}, {status}): no placement saves more attention time than that."
+            f"{percent(best['at_most_above'], up=True)} above the best possible placement{every} (a better one is "
+            f"known; bound {best['bound_method']}, {status}): no placement saves more attention time than that."
         )
     return (
-        f"With its admission steps as they are, {name} is at most {_percent_up(best['at_most_above'])} above the best "
-        f"possible placement{every} ({status}; bound {best['bound_method']}): no better placement saves more "
+        f"With its admission steps as they are, {name} is at most {percent(best['at_most_above'], up=True)} above the "
+        f"best possible placement{every} ({status}; bound {best['bound_method']}): no better placement saves more "
         "attention time than that."
     )

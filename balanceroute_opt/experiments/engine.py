@@ -8,8 +8,9 @@ from itertools import chain
 from typing import Any
 
 from ..errors import InputError
+from .store import RowStore
 
-__all__ = ["compute", "require_jobs"]
+__all__ = ["complete", "require_jobs"]
 
 
 def require_jobs(jobs: Any) -> int:
@@ -25,16 +26,16 @@ def require_jobs(jobs: Any) -> int:
     return jobs
 
 
-def compute(
+def complete(
     function: Callable[..., Any],
     tasks: Mapping[str, tuple[Any, ...]],
-    keep: Callable[[str, Any], None],
+    store: RowStore | None = None,
     jobs: int = 1,
     backend: str | None = None,
     scheduler: str | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> None:
-    """Call ``function(*arguments)`` for every task, and `keep` each result as soon as it is there.
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Results of all tasks by key: what the store holds, and the rest, computed and kept one by one.
 
     Parameters
     ----------
@@ -42,8 +43,8 @@ def compute(
         Pure: a task that an engine runs again after a lost worker gives the same result.
     tasks : mapping of str to tuple
         Arguments by key, run in this order as far as there are processes.
-    keep : callable
-        Called in this process with (key, result).
+    store : RowStore, optional
+        Locked by the caller; keys are then digests of all that decides a result.
     jobs : int
         Processes; -1 is one per core.
     backend : str, optional
@@ -52,13 +53,36 @@ def compute(
         Address of a Dask scheduler or a Ray head; without one ``dask`` needs a client that is already there, and
         ``ray`` starts on this machine.
     progress : callable, optional
-        Called with the number of finished tasks.
+        Called with the number of finished tasks, and of all.
 
     Raises
     ------
     InputError
-        If the backend cannot be used.
+        If the backend cannot be used, or a file of the store is not a finished row.
     """
+    results: dict[str, Any] = {}
+    if store is not None:
+        results = {key: row for key in tasks if (row := store.get(key)) is not None}
+    missing = {key: arguments for key, arguments in tasks.items() if key not in results}
+    if progress is not None:
+        progress(len(results), len(tasks))
+    for key, result in _computed(function, missing, jobs, backend, scheduler):
+        if store is not None:
+            store.put(key, result)
+        results[key] = result
+        if progress is not None:
+            progress(len(results), len(tasks))
+    return results
+
+
+def _computed(
+    function: Callable[..., Any],
+    tasks: Mapping[str, tuple[Any, ...]],
+    jobs: int,
+    backend: str | None,
+    scheduler: str | None,
+) -> Iterator[tuple[str, Any]]:
+    """(key, result) of every task, each as soon as it is there."""
     import joblib
 
     if not tasks:
@@ -78,10 +102,7 @@ def compute(
                 results = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(calls)
         except (ValueError, ImportError) as exc:
             raise InputError(f"backend {backend!r} cannot be used: {' '.join(str(exc).split())}") from None
-        for done, (key, result) in enumerate(results, 1):
-            keep(key, result)
-            if progress is not None:
-                progress(done)
+        yield from results
 
 
 def _call(key: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[str, Any]:

@@ -14,7 +14,7 @@ import platform
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from .._validate import integer, real
-from ..certificates import verify
-from ..errors import BalanceRouteError, CertificateError, InputError
+from ..errors import BalanceRouteError, InputError
 from ..evaluation.ratios import hindsight_ratio
 from ..files import atomic_write, require_writable
 from ..generators import GENERATORS, generate
@@ -36,7 +35,7 @@ from ..simulator import simulate
 from ..steptime import StepTime
 from ..traces import read_trace
 from .comparison import check_bounds
-from .engine import compute, require_jobs
+from .engine import complete, require_jobs
 from .specs import nearest, parse_option, router_from
 from .store import RowStore
 from .workload import prepare
@@ -374,16 +373,12 @@ def run_study(
     """
     require_jobs(jobs)
     tasks = study.tasks()
-    if store is None:
-        rows: dict[str, dict[str, Any]] = {}
-        _compute(tasks, rows, rows.__setitem__, jobs, backend, scheduler, progress)
-    else:
-        kept = RowStore(store)
-        with kept.lock():
-            if force:
-                kept.clear()
-            rows = {task.key: row for task in tasks if (row := kept.get(task.key)) is not None}
-            _compute(tasks, rows, kept.put, jobs, backend, scheduler, progress)
+    work = {task.key: (task,) for task in tasks}
+    kept = None if store is None else RowStore(store)
+    with nullcontext() if kept is None else kept.lock():
+        if kept is not None and force:
+            kept.clear()
+        rows = complete(_run, work, kept, jobs, backend, scheduler, progress)
     return _frame([rows[task.key] for task in tasks], study.bounds)
 
 
@@ -408,29 +403,6 @@ def require_table_name(path: str | os.PathLike[str], force: bool = True) -> None
     if not os.fspath(path).endswith(_FORMATS):
         raise InputError(f"{os.fspath(path)}: a table's name must end in {' or '.join(_FORMATS)}")
     require_writable(path, force)
-
-
-def _compute(
-    tasks: list[Task],
-    rows: dict[str, dict[str, Any]],
-    keep: Callable[[str, dict[str, Any]], None],
-    jobs: int,
-    backend: str | None,
-    scheduler: str | None,
-    progress: Callable[[int, int], None] | None,
-) -> None:
-    """Add the missing rows, each to the store before it counts as finished."""
-    missing = {task.key: (task,) for task in tasks if task.key not in rows}
-    before, total = len(tasks) - len(missing), len(tasks)
-    if progress is not None:
-        progress(before, total)
-
-    def kept(key: str, row: dict[str, Any]) -> None:
-        keep(key, row)
-        rows[key] = row
-
-    shown = None if progress is None else lambda done: progress(before + done, total)
-    compute(_run, missing, kept, jobs, backend, scheduler, shown)
 
 
 def _run(task: Task) -> dict[str, Any]:
@@ -510,10 +482,7 @@ def _bound(run: Any, method: str) -> dict[str, Any]:
         return dict.fromkeys(names)
     check(run.instance, run.cluster, run.schedule)
     bound = placement_bound(run.instance, run.cluster, run.schedule.start, method)  # type: ignore[arg-type]
-    if bound.certificate is not None:
-        proved = verify(run.instance, run.cluster, bound.certificate)
-        if proved != bound.value:
-            raise CertificateError(f"the bound {method} is {bound.value}, its certificate proves {proved}")
+    bound.reproduced(run.instance, run.cluster)
     above = hindsight_ratio(run, bound).upper - 1
     return dict(zip(names, (bound.value, bound.status, above), strict=True))
 

@@ -86,7 +86,7 @@ def placement_bound(
     -----
     ``O(n log n + K)`` for ``fluid`` and ``item`` with K active steps, ``O((n + K) * n_k)`` for ``pigeonhole``.
     The value of ``migration`` is what the verifier reproduces: where all its searches together would take
-    more than a million nodes, those that gain least per node are left out. Likewise in ``window``, beyond 20 000
+    more than a million nodes, those that gain least per node are left out. Likewise in ``window``, beyond 60 000
     leaves of all trees together.
 
     Examples

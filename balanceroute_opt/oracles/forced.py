@@ -10,8 +10,6 @@ was left to start. Then P2 is P1.
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -21,9 +19,9 @@ from ..certificates import Bound
 from ..errors import InputError
 from ..instance import Cluster, Instance
 from ..schedule import active_steps
-from .bounds import placement_bound, start_windows
+from .bounds import placement_bound, schedule_bound, start_windows
 
-__all__ = ["forced_bound", "forced_windows"]
+__all__ = ["forced_bound", "forced_windows", "latest_bound"]
 
 
 def forced_windows(
@@ -93,12 +91,31 @@ def forced_bound(inst: Instance, cluster: Cluster, latest: ArrayLike) -> Bound |
     early, last = forced_windows(inst, cluster, latest=latest)
     if (early < last).any():
         return None
-    c, a, b = cluster.step_time.exact()
     peak_sum = placement_bound(inst, cluster, last, "pigeonhole").value
     steps = len(active_steps(last, np.asarray(inst.output, np.int64))[1])
-    value = c * steps + a * int(peak_sum) + b * Fraction(inst.total_work, cluster.workers)
+    value = cluster.step_time.exact_seconds_of(steps, int(peak_sum), inst.total_work, cluster.workers)
     data = {"max_wait": None, "latest": last.tolist()}
     return Bound.schedule(inst, cluster, last, "latest", "forced", value, data)
+
+
+def latest_bound(inst: Instance, cluster: Cluster, latest: ArrayLike, iterations: int = 200) -> Bound:
+    """The best cheap bound on all schedules without a later start than `latest`.
+
+    ``forced`` where it holds, since the Lagrangian one merges the workers; else ``lagrangian``, or ``fluid`` where the
+    windows are too long for that.
+
+    Raises
+    ------
+    InputError
+        As :func:`forced_bound`.
+    """
+    bound = forced_bound(inst, cluster, latest)
+    if bound is not None:
+        return bound
+    try:
+        return schedule_bound(inst, cluster, "lagrangian", latest=latest, iterations=iterations)
+    except InputError:
+        return schedule_bound(inst, cluster, "fluid", latest=latest)
 
 
 @compiled

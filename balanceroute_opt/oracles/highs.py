@@ -10,9 +10,9 @@ import numpy as np
 
 from ..errors import SolverError
 from .model import LinearModel
-from .solution import STATUS, Answer
+from .solution import Answer, Outcome, answer_of, known_status
 
-__all__ = ["new_highs", "solve_highs"]
+__all__ = ["new_highs", "run_highs", "solve_highs"]
 
 
 def _highspy() -> Any:
@@ -62,6 +62,63 @@ def _load(model: LinearModel) -> Any:
     return highs
 
 
+def run_highs(
+    model: LinearModel,
+    time_limit: float,
+    seed: int = 0,
+    node_limit: int | None = None,
+    gap: float = 0.0,
+    absolute_gap: float = 0.0,
+    threads: int = 1,
+    warm: np.ndarray | None = None,
+    progress: Callable[[float, float, float], None] | None = None,
+    scale: float = 1.0,
+) -> Outcome:
+    """Run HiGHS on `model`; costs are reported times `scale`.
+
+    Raises
+    ------
+    SolverError
+        If HiGHS is not installed, refuses the model or an option, or ends with a status that is no result.
+    """
+    highspy = _highspy()
+    highs = _load(model)
+    options: dict[str, Any] = {
+        "threads": threads,
+        "time_limit": float(time_limit),
+        "random_seed": seed % 2**31,
+        "mip_rel_gap": float(gap),
+        "mip_abs_gap": absolute_gap,
+    }
+    if node_limit is not None:
+        options["mip_max_nodes"] = node_limit
+    for name, value in options.items():
+        if highs.setOptionValue(name, value) == highspy.HighsStatus.kError:
+            raise SolverError(f"HiGHS refused the option {name} = {value!r}")
+    if warm is not None:
+        start = highspy.HighsSolution()
+        start.col_value = warm.tolist()
+        highs.setSolution(start)
+    began, trajectory = time.perf_counter(), []
+
+    def report(event: Any) -> None:
+        data = event.data_out
+        point = (time.perf_counter() - began, scale * data.mip_primal_bound, scale * data.mip_dual_bound)
+        trajectory.append(point)
+        if progress is not None:
+            progress(*point)
+
+    highs.cbMipImprovingSolution.subscribe(report)
+    highs.run()
+    status = known_status("highs", "HiGHS", highs.getModelStatus().name)
+    info = highs.getInfo()
+    values = None
+    if info.primal_solution_status == int(highspy.SolutionStatus.kSolutionStatusFeasible):
+        values = list(highs.getSolution().col_value)
+    bound = scale * float(info.mip_dual_bound)
+    return Outcome(status, bound, max(0, int(info.mip_node_count)), values, trajectory)
+
+
 def solve_highs(
     model: LinearModel,
     time_limit: float,
@@ -83,46 +140,5 @@ def solve_highs(
     progress : callable, optional
         Called with (seconds, objective, bound).
     """
-    highspy = _highspy()
-    highs = _load(model)
-    options: dict[str, Any] = {
-        "threads": threads,
-        "time_limit": float(time_limit),
-        "random_seed": seed % 2**31,
-        "mip_rel_gap": float(gap),
-        "mip_abs_gap": 0.999,
-    }
-    if node_limit is not None:
-        options["mip_max_nodes"] = node_limit
-    for name, value in options.items():
-        if highs.setOptionValue(name, value) == highspy.HighsStatus.kError:
-            raise SolverError(f"HiGHS refused the option {name} = {value!r}")
-    if warm is not None:
-        start = highspy.HighsSolution()
-        start.col_value = warm.tolist()
-        highs.setSolution(start)
-    began, trajectory = time.perf_counter(), []
-
-    def report(event: Any) -> None:
-        data = event.data_out
-        point = (time.perf_counter() - began, data.mip_primal_bound, data.mip_dual_bound)
-        trajectory.append(point)
-        if progress is not None:
-            progress(*point)
-
-    highs.cbMipImprovingSolution.subscribe(report)
-    highs.run()
-    name = highs.getModelStatus().name
-    status = STATUS["highs"].get(name)
-    if status is None:
-        raise SolverError(f"HiGHS ended with the status {name}, which is no result")
-    info = highs.getInfo()
-    answer = Answer(status, lower_bound=float(info.mip_dual_bound), nodes=max(0, int(info.mip_node_count)))
-    answer.trajectory = trajectory
-    if status == "infeasible":
-        return answer
-    if info.primal_solution_status == int(highspy.SolutionStatus.kSolutionStatusFeasible):
-        answer.worker = model.workers(highs.getSolution().col_value)
-    if status == "optimal" and gap > 0:
-        answer.status = "limit"  # the gap that was asked for is reached, which is not a proof
-    return answer
+    outcome = run_highs(model, time_limit, seed, node_limit, gap, 0.999, threads, warm, progress)
+    return answer_of(model, outcome, gap)

@@ -16,7 +16,7 @@ from .._validate import Int64Array, frozen, integer, real
 from ..certificates import Bound, new_certificate
 from ..errors import InputError, InvalidSchedule, SolverError
 from ..instance import Cluster, Instance, require_fit, require_step_clock
-from ..schedule import Schedule, check, decode_time, peak_loads
+from ..schedule import Schedule, check, peak_loads
 from .bounds import _window_data, schedule_bound, start_windows
 from .schedule_model import ScheduleCase, schedule_case
 from .solution import Solution
@@ -327,10 +327,9 @@ def _conclude(
                 f"{solver} returned a schedule that is none: request {i} starts in step {schedule.start[i]}, "
                 f"after the last one allowed, {case.last[i]}"
             )
-        objective = decode_time(inst, cluster, schedule)
-        c, a, _ = cluster.step_time.exact()
         peaks = peak_loads(inst, cluster, schedule)
-        exact = c * len(peaks) + a * int(peaks.sum()) + constant
+        cost = len(peaks), int(peaks.sum()), inst.total_work, cluster.workers
+        objective, exact = cluster.step_time.seconds_of(*cost), cluster.step_time.exact_seconds_of(*cost)
     trajectory = tuple((t, x + float(constant), y + float(constant)) for t, x, y in answer.trajectory)
     more: dict[str, Any] = {"nodes": answer.nodes, "trajectory": trajectory, "windows": words, "certified": known}
     if answer.status == "infeasible":

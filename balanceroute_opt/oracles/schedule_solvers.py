@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from .._jit import compiled
 from .._validate import Int64Array
 from ..errors import InputError, SolverError
-from .highs import _highspy, _load
-from .schedule_model import ScheduleCase, schedule_model, vector
-from .solution import STATUS
+from .cpsat import run_cpsat
+from .enumeration import in_chunks
+from .highs import run_highs
+from .schedule_model import ScheduleCase, ScheduleModel, schedule_model, vector
+from .solution import Outcome
 from .timetable import Timetable, price
 
 __all__ = ["enumerate_schedules", "schedule_cpsat", "schedule_highs"]
 
 _MOST_LEAVES = 2 * 10**8
-_CHUNK = 10**6
 Warm = tuple[Int64Array, Int64Array] | None
 Progress = Callable[[float, float, float], None] | None
 
@@ -41,49 +40,10 @@ def schedule_highs(
     progress: Progress = None,
 ) -> Timetable:
     """Solve the time-indexed model with HiGHS, gaps 0, one thread."""
-    highspy = _highspy()
     model = schedule_model(case, strengthen)
-    highs = _load(model)
-    options: dict[str, Any] = {
-        "threads": 1,
-        "time_limit": float(time_limit),
-        "random_seed": seed % 2**31,
-        "mip_rel_gap": 0.0,
-        "mip_abs_gap": 0.0,
-    }
-    if node_limit is not None:
-        options["mip_max_nodes"] = node_limit
-    for name, value in options.items():
-        if highs.setOptionValue(name, value) == highspy.HighsStatus.kError:
-            raise SolverError(f"HiGHS refused the option {name} = {value!r}")
-    if warm is not None:
-        start = highspy.HighsSolution()
-        start.col_value = vector(case, model, *warm).tolist()
-        highs.setSolution(start)
-    began, second = time.perf_counter(), _second(case)
-    answer = Timetable("limit")
-
-    def report(event: Any) -> None:
-        data = event.data_out
-        point = (time.perf_counter() - began, second * data.mip_primal_bound, second * data.mip_dual_bound)
-        answer.trajectory.append(point)
-        if progress is not None:
-            progress(*point)
-
-    highs.cbMipImprovingSolution.subscribe(report)
-    highs.run()
-    name = highs.getModelStatus().name
-    if name not in STATUS["highs"]:
-        raise SolverError(f"HiGHS ended with the status {name}, which is no result")
-    answer.status = STATUS["highs"][name]
-    info = highs.getInfo()
-    answer.nodes = max(0, int(info.mip_node_count))
-    if answer.status == "infeasible":
-        return answer
-    answer.lower_bound = second * float(info.mip_dual_bound)
-    if info.primal_solution_status == int(highspy.SolutionStatus.kSolutionStatusFeasible):
-        answer.start, answer.worker = model.choices(highs.getSolution().col_value, len(case))
-    return answer
+    first = None if warm is None else vector(case, model, *warm)
+    outcome = run_highs(model, time_limit, seed, node_limit, warm=first, progress=progress, scale=_second(case))
+    return _timetable(case, model, outcome)
 
 
 def schedule_cpsat(
@@ -99,74 +59,29 @@ def schedule_cpsat(
     Its objective is an integer: c/a is rounded down to a multiple of a small power of two, unless it is a whole
     number but for the last digits of a float.
     """
-    try:
-        from ortools.sat.python import cp_model
-    except ImportError:
-        raise SolverError(
-            'the solver "cpsat" is not installed; install the extra "solvers" (pip install ortools)'
-        ) from None
     model = schedule_model(case)
-    cp = cp_model.CpModel()
     most = int((case.inst.prompt + case.inst.output).sum())  # above every load
-    variables = [
-        cp.new_int_var(int(low), min(int(high), most) if math.isfinite(high) else most, name)
-        for low, high, name in zip(model.lower, model.upper, model.variables, strict=True)
-    ]
-    for row in range(len(model.rows)):
-        entries = slice(int(model.first[row]), int(model.first[row + 1]))
-        columns = [variables[j] for j in model.column[entries].tolist()]
-        low, high = float(model.row_lower[row]), float(model.row_upper[row])
-        if low == high == 1.0:
-            cp.add_exactly_one(columns)
-            continue
-        total = cp_model.LinearExpr.weighted_sum(columns, [int(v) for v in model.value[entries].tolist()])
-        if math.isfinite(low):
-            cp.add(total >= int(low))
-        if math.isfinite(high):
-            cp.add(total <= int(high))
     ratio = case.ratio
     largest = ratio * len(case.steps) + case.inst.total_work
     unit = 1 if abs(ratio - round(ratio)) <= 1e-12 * ratio else 2 ** max(0, math.floor(math.log2(2**50 / largest)))
     if largest * unit > 2**61:
         raise SolverError("CP-SAT computes with 64 bits, and c/a times the steps exceeds them; use another solver")
-    scale = round if unit == 1 else math.floor
-    costs = [scale(c * unit) for c in model.cost.tolist()]
-    cp.minimize(cp_model.LinearExpr.weighted_sum(variables, costs))
-    if warm is not None:
-        for variable, value in zip(variables, vector(case, model, *warm).tolist(), strict=True):
-            cp.add_hint(variable, int(value))
-    solver = cp_model.CpSolver()
-    parameters = solver.parameters
-    parameters.max_time_in_seconds = float(time_limit)
-    parameters.num_workers = 1
-    parameters.random_seed = seed % 2**31
-    parameters.relative_gap_limit = parameters.absolute_gap_limit = 0.0
-    if node_limit is not None:
-        parameters.max_number_of_conflicts = node_limit
-    began, second = time.perf_counter(), _second(case) / unit
-    answer = Timetable("limit")
+    whole = round if unit == 1 else math.floor
+    costs = [whole(c * unit) for c in model.cost.tolist()]
+    first = None if warm is None else vector(case, model, *warm)
+    outcome = run_cpsat(
+        model, costs, most, time_limit, seed, node_limit, warm=first, progress=progress, scale=_second(case) / unit
+    )
+    return _timetable(case, model, outcome)
 
-    class Report(cp_model.CpSolverSolutionCallback):
-        def on_solution_callback(self) -> None:
-            point = (
-                time.perf_counter() - began,
-                second * self.objective_value,
-                second * self.best_objective_bound,
-            )
-            answer.trajectory.append(point)
-            if progress is not None:
-                progress(*point)
 
-    name = solver.status_name(solver.solve(cp, Report()))
-    if name not in STATUS["cpsat"]:
-        raise SolverError(f"CP-SAT ended with the status {name}, which is no result")
-    answer.status, answer.nodes = STATUS["cpsat"][name], int(solver.num_branches)
-    if answer.status == "infeasible":
+def _timetable(case: ScheduleCase, model: ScheduleModel, outcome: Outcome) -> Timetable:
+    answer = Timetable(outcome.status, nodes=outcome.nodes, trajectory=outcome.trajectory)
+    if outcome.status == "infeasible":
         return answer
-    answer.lower_bound = second * float(solver.best_objective_bound)
-    if name in ("OPTIMAL", "FEASIBLE"):
-        values = [float(solver.value(v)) for v in variables[: len(model.request)]]
-        answer.start, answer.worker = model.choices(values, len(case))
+    answer.lower_bound = outcome.lower_bound
+    if outcome.values is not None:
+        answer.start, answer.worker = model.choices(outcome.values, len(case))
     return answer
 
 
@@ -190,14 +105,13 @@ def enumerate_schedules(
     load = np.zeros((G, len(case.steps)), np.int64)
     count = np.zeros_like(load)
     state = np.array([0, 2**62, 0], np.int64)  # depth, best cost, nodes
-    began, done, left = time.perf_counter(), False, 2**62 if node_limit is None else node_limit
-    while not done and left > 0 and time.perf_counter() - began < time_limit:
-        chunk = min(_CHUNK, left)
-        done = _enumerate(
+    done = in_chunks(
+        lambda nodes: _enumerate(
             case.first, case.wait, case.inst.prompt, case.inst.output, case.cluster.slots, capacity, fixed, unit,
-            choice, best, load, count, state, chunk,
-        )  # fmt: skip
-        left -= chunk
+            choice, best, load, count, state, nodes,
+        ),
+        time_limit, node_limit,
+    )  # fmt: skip
     answer = Timetable("limit", nodes=int(state[2]))
     if n == 0 or best[0] >= 0:
         answer.start, answer.worker = case.first + best // G, best % G

@@ -5,13 +5,16 @@ from __future__ import annotations
 import html
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import InvalidSchedule, SolverError
 from ..instance import Cluster, Instance
 from ..schedule import Schedule, check, peak_sum
 
-__all__ = ["STATUS", "Answer", "Solution", "conclude_placement"]
+if TYPE_CHECKING:
+    from .model import LinearModel
+
+__all__ = ["STATUS", "Answer", "Outcome", "Solution", "answer_of", "conclude_placement", "known_status", "relative_gap"]
 
 Status = Literal["optimal", "feasible", "no_solution", "infeasible"]
 
@@ -39,6 +42,29 @@ STATUS: dict[str, dict[str, str]] = {
     },
     "own": {"optimal": "optimal", "limit": "limit", "infeasible": "infeasible"},
 }
+
+
+@dataclass
+class Outcome:
+    """How a library's run on a model ended.
+
+    Attributes
+    ----------
+    status : {"optimal", "infeasible", "limit"}
+        After :data:`STATUS`.
+    lower_bound : float
+        The dual bound that it claims, in units of the model times the caller's scale.
+    nodes : int
+    values : list of float, or None
+        Of the variables, if there is a solution.
+    trajectory : list of (seconds, objective, lower bound)
+    """
+
+    status: str
+    lower_bound: float
+    nodes: int
+    values: list[float] | None
+    trajectory: list[tuple[float, float, float]]
 
 
 @dataclass
@@ -75,6 +101,38 @@ class Answer:
     certificate: dict[str, Any] | None = None
     tree: dict[str, Any] | None = None
     solver: str = ""
+
+
+def relative_gap(objective: float, lower_bound: float) -> float:
+    """Share of the objective by which a bound lies below it; inf if either is missing."""
+    if not (math.isfinite(objective) and math.isfinite(lower_bound)):
+        return math.inf
+    return (objective - lower_bound) / objective if objective else 0.0
+
+
+def known_status(solver: str, name: str, status: str) -> str:
+    """What a solver's status means, after :data:`STATUS`.
+
+    Raises
+    ------
+    SolverError
+        If it is no result.
+    """
+    if status not in STATUS[solver]:
+        raise SolverError(f"{name} ended with the status {status}, which is no result")
+    return STATUS[solver][status]
+
+
+def answer_of(model: LinearModel, outcome: Outcome, gap: float) -> Answer:
+    """The answer to P1 that an outcome stands for; a relative gap that was asked for and reached is no proof."""
+    answer = Answer(outcome.status, lower_bound=outcome.lower_bound, nodes=outcome.nodes, trajectory=outcome.trajectory)
+    if outcome.status == "infeasible":
+        return answer
+    if outcome.values is not None:
+        answer.worker = model.workers(outcome.values)
+    if outcome.status == "optimal" and gap > 0:
+        answer.status = "limit"
+    return answer
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -122,9 +180,7 @@ class Solution:
     @property
     def gap(self) -> float:
         """``(objective - lower_bound) / objective``: 0 if proved optimal, inf if either is missing."""
-        if not (math.isfinite(self.objective) and math.isfinite(self.lower_bound)):
-            return math.inf
-        return (self.objective - self.lower_bound) / self.objective if self.objective else 0.0
+        return relative_gap(self.objective, self.lower_bound)
 
     @property
     def bound_status(self) -> Literal["certified", "claimed"]:

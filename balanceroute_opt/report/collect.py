@@ -15,7 +15,7 @@ import numpy as np
 from .._validate import Float64Array
 from ..certificates import read_certificate, verify
 from ..errors import CertificateError, InputError
-from ..evaluation.ratios import hindsight_ratio
+from ..evaluation.ratios import hindsight_ratio, percent
 from ..experiments.comparison import Comparison
 from ..files import read_json, read_problem, read_schedule
 from ..instance import Cluster, Instance
@@ -534,10 +534,10 @@ def _sentences(rows: Sequence[Row], unclear: Mapping[str, Sequence[str]] | None 
         if tied := (unclear or {}).get(workload):
             line += f"; the seeds do not tell it from {', '.join(tied)}"
         if best.upper is not None:
-            above = math.ceil((best.upper - 1) * 10_000) / 100
             line += (
-                f". With its admission steps as they are, it is at most {above:.2f} % above the best possible "
-                f"placement ({'certified' if best.status in ('certified', 'stated') else 'claimed'}; {best.rests_on})"
+                f". With its admission steps as they are, it is at most {percent(best.upper - 1, up=True)} above the "
+                f"best possible placement ("
+                f"{'certified' if best.status in ('certified', 'stated') else 'claimed'}; {best.rests_on})"
             )
         single = all(row.runs == 1 for row in group)
         lines.append(line + ("." if not single else ". A single replay: nothing is known about its spread."))
