@@ -11,39 +11,15 @@ of each solver its own.
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import sys
 import time
 from typing import Any
 
+from exact import count_processor_time, mean, options, report, seeds
+
 import balanceroute_opt as bro
-from balanceroute_opt.oracles import highs, placement
+from balanceroute_opt.oracles.highs import solve_highs
 from balanceroute_opt.oracles.model import placement_case, placement_model
-
-
-def count_processor_time() -> None:
-    """Let every clock and limit of the solvers count the processor time of this process."""
-    time.perf_counter = time.process_time
-    new_highs, solve = highs.new_highs, highs.solve_highs
-
-    def solve_highs(model: Any, time_limit: float, *args: Any) -> Any:
-        end_time = time.process_time() + time_limit
-
-        def look(event: Any) -> None:
-            if time.process_time() > end_time:
-                event.interrupt()
-
-        def new() -> Any:
-            solver = new_highs()
-            solver.cbMipInterrupt.subscribe(look)
-            return solver
-
-        highs.new_highs = new
-        return solve(model, 100 * time_limit, *args)
-
-    highs.solve_highs = placement.solve_highs = solve_highs
 
 
 def problem(n: int, seed: int) -> tuple[bro.Instance, bro.Cluster, bro.Run]:
@@ -74,7 +50,7 @@ def measure(n: int, seed: int, limit: float, plain: bool) -> dict[str, Any]:
         case = placement_case(inst, cluster, start)
         model = placement_model(case, strengthen=False)
         began = time.perf_counter()
-        answer = highs.solve_highs(model, limit)
+        answer = solve_highs(model, limit)
         row["plain_seconds"] = time.perf_counter() - began
         bound = math.ceil(answer.lower_bound - 1e-6 - 1e-9 * abs(answer.lower_bound))
         row["plain_bound"], row["plain_proved"] = bound, answer.status == "optimal"
@@ -82,10 +58,6 @@ def measure(n: int, seed: int, limit: float, plain: bool) -> dict[str, Any]:
         if answer.worker is not None:
             row["plain_objective"] = bro.peak_sum(inst, cluster, bro.Schedule(start, answer.worker))
     return row
-
-
-def mean(values: list[float]) -> float:
-    return math.exp(sum(map(math.log, values)) / len(values)) if values else math.nan
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -128,30 +100,16 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[30, 40, 60, 100])
-    parser.add_argument("--seeds", type=int, default=10, help="seeds 1 .. this")
-    parser.add_argument("--first-seed", type=int, default=1)
-    parser.add_argument("--time-limit", type=float, default=60.0)
-    parser.add_argument("--no-plain", action="store_true", help="ours alone")
-    parser.add_argument("--busy", action="store_true", help="count processor time")
-    parser.add_argument("--json", action="store_true", help="one row per problem instead of the table")
-    args = parser.parse_args()
+def main() -> None:
+    args = options(__doc__, [30, 40, 60, 100]).parse_args()
     if args.busy:
         count_processor_time()
     for n, seconds in ((12, 60.0), (60, 2.0)):
         inst, cluster, run = problem(n, 1)
         bro.solve_placement(inst, cluster, run.schedule.start, time_limit=seconds)
-    rows = []
-    for n in args.sizes:
-        for seed in range(args.first_seed, args.seeds + 1):
-            rows.append(measure(n, seed, args.time_limit, not args.no_plain))
-            print(json.dumps(rows[-1]), file=sys.stdout if args.json else sys.stderr, flush=True)
-    if not args.json:
-        print(table(rows))
-    return 0
+    rows = (measure(n, seed, args.time_limit, not args.no_plain) for n in args.sizes for seed in seeds(args))
+    report(rows, table, args.json)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

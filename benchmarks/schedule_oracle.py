@@ -13,17 +13,14 @@ start and worker, a peak and an activity per step, nothing else. Kernels are com
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import sys
 import time
 from typing import Any
 
 import numpy as np
+from exact import count_processor_time, mean, options, report, seeds
 
 import balanceroute_opt as bro
-from balanceroute_opt.oracles import highs
 from balanceroute_opt.oracles.schedule import window_case
 from balanceroute_opt.oracles.schedule_solvers import schedule_highs
 
@@ -78,30 +75,6 @@ def measure(n: int, seed: int, form: str, limit: float, plain: bool) -> dict[str
     return row
 
 
-def count_processor_time(limit: float) -> None:
-    """Let every clock and limit count the processor time of this process."""
-    time.perf_counter = time.process_time
-    plain = highs.new_highs
-
-    def new() -> Any:
-        solver, end_time = plain(), time.process_time() + limit
-
-        def look(event: Any) -> None:
-            if time.process_time() > end_time:
-                event.interrupt()
-
-        solver.cbMipInterrupt.subscribe(look)
-        set_option = solver.setOptionValue
-        solver.setOptionValue = lambda name, value: set_option(name, 1e9 if name == "time_limit" else value)
-        return solver
-
-    highs.new_highs = new
-
-
-def mean(values: list[float]) -> float:
-    return math.exp(sum(map(math.log, values)) / len(values)) if values else math.nan
-
-
 def table(rows: list[dict[str, Any]]) -> str:
     lines = [
         "| windows | n | seeds | proved | seconds, geometric mean (most) | gap left %, mean (most) | plain: proved "
@@ -129,30 +102,22 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> None:
+    parser = options(__doc__, [10, 12, 16])
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
-    parser.add_argument("--sizes", type=int, nargs="+", default=[10, 12, 16])
-    parser.add_argument("--seeds", type=int, default=10, help="seeds 1 .. this")
-    parser.add_argument("--time-limit", type=float, default=60.0)
-    parser.add_argument("--no-plain", action="store_true", help="ours alone")
-    parser.add_argument("--busy", action="store_true", help="count processor time")
-    parser.add_argument("--json", action="store_true", help="one row per problem instead of the table")
     args = parser.parse_args()
     if args.busy:
-        count_processor_time(args.time_limit)
+        count_processor_time()
     inst, cluster, windows = problem(5, 1, "max_wait")
     bro.solve_schedule(inst, cluster, **windows)
-    rows = []
-    for form in args.forms:
-        for n in args.sizes:
-            for seed in range(1, args.seeds + 1):
-                rows.append(measure(n, seed, form, args.time_limit, not args.no_plain))
-                print(json.dumps(rows[-1]), file=sys.stdout if args.json else sys.stderr, flush=True)
-    if not args.json:
-        print(table(rows))
-    return 0
+    rows = (
+        measure(n, seed, form, args.time_limit, not args.no_plain)
+        for form in args.forms
+        for n in args.sizes
+        for seed in seeds(args)
+    )
+    report(rows, table, args.json)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .._jit import compiled
+from .._jit import compiled, inner
 from .._validate import Int64Array
+from .annealing import _bits53
 
 
-@compiled
-def _random(state: Int64Array, below: int) -> np.int64:
-    """A whole number below `below`, from a 64-bit xorshift generator."""
-    x = np.uint64(state[0])
-    x ^= x << np.uint64(13)
-    x ^= x >> np.uint64(7)
-    x ^= x << np.uint64(17)
-    state[0] = np.int64(x)
-    return np.int64((x >> np.uint64(11)) % np.uint64(below))
+@inner
+def _random(state: NDArray[np.uint64], below: int) -> np.int64:
+    """A whole number below `below`."""
+    return np.int64(_bits53(state) % np.uint64(below))
 
 
 @compiled
@@ -70,7 +67,7 @@ def anneal(
     `load` and `count` hold the loads and requests of the schedule that is given.
     """
     n, G, H = len(first), load.shape[0], load.shape[1]
-    state = np.array([seed * 2654435761 + 88172645463325252], np.int64)
+    state = np.array([seed * 2654435761 + 88172645463325252], np.int64).view(np.uint64)
     t, g = start.copy(), worker.copy()
     cost = _cost(load, fixed, unit, 0, H)
     best = cost

@@ -8,7 +8,6 @@ linear in requests plus steps times workers.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from .._jit import compiled, inner
 from .._validate import Float64Array, Int64Array
 from ..instance import Cluster
-from .annealing import _draw, _three
+from .annealing import _draw, _three, temperature_for
 
 __all__ = ["ScheduleAnnealing", "longest_first"]
 
@@ -120,17 +119,7 @@ class ScheduleAnnealing:
         """Temperatures, in seconds, at which these shares of the feasible moves from here would be accepted rises."""
         rises = np.empty(_SAMPLES)
         found = int(self._run(_SAMPLES, 0.0, 0.0, rises)[2])
-        rises = rises[:found]
-        worse = rises[rises > 0]
-        result = []
-        for share in shares:
-            low, high = 1e-15, 1e15
-            for _ in range(80):
-                middle = math.sqrt(low * high)
-                enough = len(worse) and np.exp(-worse / middle).sum() >= share * found
-                low, high = (low, middle) if enough else (middle, high)
-            result.append(high if len(worse) else 1.0)
-        return result
+        return [temperature_for(share, rises[:found], 1e-15, 1e15, 80) for share in shares]
 
     def run(self, moves: int, temperature: float, soft: float = 0.0) -> None:
         """Try `moves` moves at this temperature (0: descent).

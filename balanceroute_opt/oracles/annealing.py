@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .._jit import compiled, inner
 from .._validate import Float64Array, Int64Array
 
-__all__ = ["Annealing"]
+__all__ = ["Annealing", "profile", "temperature_for"]
 
 _OVER = 1000  # price of a token above the KV capacity, in tokens of peak
 _BLOCK = 64  # steps priced between two looks whether a move is worth more
@@ -74,7 +74,8 @@ class Annealing:
         self._order = np.argsort(begin, kind="stable")
         self._begin, self._end, self._base = (np.ascontiguousarray(x[self._order]) for x in (begin, end, base))
         n, self._calls = len(begin), 0
-        largest, most = _extremes(self._begin, self._end, self._base, steps)
+        active, total = profile(begin, end, base, steps)
+        largest, most = int(total.max(initial=0)), int(active.max(initial=0))
         # A load and its worker in one number, so that the three largest need no second array.
         self._bits = max(1, (workers - 1).bit_length())
         kind = np.int32 if largest << self._bits < 2**31 else np.int64
@@ -113,17 +114,7 @@ class Annealing:
         """Temperatures at which about these shares of all feasible moves from here would be worse and accepted."""
         rises = np.empty(_SAMPLES)
         found = int(self._run(0, len(self._begin), self._load.shape[1], _SAMPLES, 0.0, 0.0, 0, rises)[2])
-        rises = rises[:found]
-        worse = rises[rises > 0]
-        result = []
-        for share in shares:
-            low, high = 1e-3, 1e12
-            for _ in range(60):
-                middle = math.sqrt(low * high)
-                enough = len(worse) and np.exp(-worse / middle).sum() >= share * found
-                low, high = (low, middle) if enough else (middle, high)
-            result.append(high if len(worse) else 1.0)
-        return result
+        return [temperature_for(share, rises[:found], 1e-3, 1e12, 60) for share in shares]
 
     def run(self, moves: int, temperature: float, even: float = 0.0) -> None:
         """Try `moves` moves at this temperature (0: descent).
@@ -165,15 +156,31 @@ class Annealing:
 _NOTHING = np.empty(0)
 
 
-def _extremes(begin: Int64Array, end: Int64Array, base: Int64Array, steps: int) -> tuple[int, int]:
-    """Largest total load and largest number of active requests of a step."""
+def temperature_for(share: float, rises: Float64Array, low: float, high: float, halvings: int) -> float:
+    """The temperature between `low` and `high` at which this share of the moves would be worse and accepted.
+
+    `rises` are the changes of price of a sample of moves; 1 if none of them is worse.
+    """
+    worse = rises[rises > 0]
+    if not len(worse):
+        return 1.0
+    for _ in range(halvings):
+        middle = math.sqrt(low * high)
+        if np.exp(-worse / middle).sum() >= share * len(rises):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def profile(begin: Int64Array, end: Int64Array, base: Int64Array, steps: int) -> tuple[Int64Array, Int64Array]:
+    """Number and total load of the active requests of every position."""
     number, offset = np.zeros(steps + 1, np.int64), np.zeros(steps + 1, np.int64)
     for at, sign in ((begin, 1), (end, -1)):
         np.add.at(number, at, sign)
         np.add.at(offset, at, sign * base)
     active = np.cumsum(number[:-1])
-    total = np.cumsum(offset[:-1]) + active * np.arange(steps)
-    return int(total.max(initial=0)), int(active.max(initial=0))
+    return active, np.cumsum(offset[:-1]) + active * np.arange(steps)
 
 
 @compiled
@@ -272,14 +279,20 @@ def _transfer(load: Any, count: Any, g: int, h: int, a: int, z: int, base: int, 
 
 
 @inner
-def _draw(state: Any) -> float:
-    """The next of a xorshift64 sequence, in [0, 1)."""
+def _bits53(state: Any) -> Any:
+    """The next 53 bits of a xorshift64 sequence."""
     x = state[0]
     x ^= x << np.uint64(13)
     x ^= x >> np.uint64(7)
     x ^= x << np.uint64(17)
     state[0] = x
-    return (x >> np.uint64(11)) * (1.0 / 9007199254740992.0)
+    return x >> np.uint64(11)
+
+
+@inner
+def _draw(state: Any) -> float:
+    """A number in [0, 1)."""
+    return _bits53(state) * (1.0 / 9007199254740992.0)
 
 
 @inner

@@ -7,15 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from .._validate import Int64Array, integer, real
 from ..errors import InputError
 from ..instance import Cluster, Instance
 from ..schedule import Schedule, active_steps, check, peak_sum
-from .annealing import Annealing
+from .annealing import Annealing, profile
 from .beam import Beam
 from .bounds import given_starts
+from .budget import Budget
 
 __all__ = ["Found", "improved", "search_placement"]
 
@@ -36,10 +35,8 @@ _SHARES_SMALL = (0.3, 0.01)
 _SHARES_BEAM = (0.002, 0.0002)
 _ROUND = 500  # moves per request of a round in small problems; larger ones have longer rounds
 _EVEN = 0.2  # weight of squared loads at first, over the mean load
-_PIECES = 128  # of constant temperature in a round, at least
 _BEND = 0.7  # below 1, the temperature falls faster at first
 _LAST = 0.97  # share of a round, from which only what is better is accepted
-_PAUSE = 0.25  # seconds between two looks at the clock, at most
 
 
 @dataclass(frozen=True)
@@ -189,22 +186,17 @@ class _Axis:
 
     def crowded(self) -> float:
         """Share of the requests' steps in which there are fewer free slots than workers."""
-        change = np.zeros(self.steps + 1, np.int64)
-        np.add.at(change, self.begin, 1)
-        np.subtract.at(change, self.end, 1)
-        active = np.cumsum(change[:-1])
+        active, _ = profile(self.begin, self.end, self.base, self.steps)
         crowded = active > self.cluster.workers * (self.cluster.slots - 1)
         return float(active[crowded].sum() / max(1, active.sum()))
 
 
-class _Course:
-    """Limits, the best placement so far, and the way there."""
+class _Course(Budget):
+    """The budget, the price of the best placement so far, and one at which to stop."""
 
     def __init__(self, limit: float, most: int | None, target: int, progress: Progress | None) -> None:
-        self.limit, self.most, self.target, self.progress = limit, most, target, progress
-        self.moves, self.price, self.interrupted = 0, 0, False
-        self.points: list[tuple[float, int, int]] = []
-        self.began = time.perf_counter()
+        super().__init__(limit, most, progress)
+        self.target, self.price = target, 0
 
     def begin(self, price: int) -> None:
         """The budget counts from here."""
@@ -212,23 +204,12 @@ class _Course:
         self.better(price)
 
     @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self.began
-
-    @property
-    def used(self) -> float:
-        """Share of the budget that is spent; by moves if they are limited."""
-        return self.seconds / self.limit if self.most is None else self.moves / self.most
-
-    @property
     def over(self) -> bool:
-        return self.used >= 1.0 or self.seconds >= self.limit or self.price <= self.target
+        return super().over or self.price <= self.target
 
     def better(self, price: int) -> None:
         self.price = price
-        self.points.append((self.seconds, self.moves, price))
-        if self.progress is not None:
-            self.progress(*self.points[-1])
+        self.note(price)
 
 
 def _search(
@@ -322,24 +303,11 @@ def _anneal(
     """Rounds of falling temperature, each from the best placement so far; for large problems one alone."""
     n = len(best.worker)
     longest = n * (cooling or _ROUND * max(1, n // 24))
-    piece = 20_000
     while not course.over:
         best.back()
         hot, cold = annealing.temperatures(shares)
         even = _EVEN / annealing.size if n > _SMALL else 0.0
-        first, done, share = course.used, 0, 0.0
-        if course.most is not None:
-            piece = max(1, min(longest, course.most - course.moves) // _PIECES)
-        while share < 1.0 and not course.over:
+        for share, moves in course.round(longest):
             temperature = hot * (cold / hot) ** (share / _LAST) ** _BEND if share < _LAST else 0.0
-            moves = piece if course.most is None else min(piece, course.most - course.moves)
-            before = course.seconds
             annealing.run(moves, temperature, even * temperature / hot)
-            done += moves
-            course.moves += moves
             best.keep()
-            share = max((course.used - first) / (1.0 - first), done / longest)
-            if course.most is None:
-                pause = min(_PAUSE, course.limit / _PIECES)
-                faster = pause / max(course.seconds - before, 1e-9)
-                piece = max(1_000, min(longest // _PIECES, int(piece * min(2.0, max(0.5, faster)))))

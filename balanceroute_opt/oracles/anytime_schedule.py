@@ -16,6 +16,7 @@ from ..schedule import Schedule, active_steps, check, decode_time, peak_loads
 from ._schedule_moves import ScheduleAnnealing, longest_first
 from .anytime import search_placement
 from .bounds import start_windows
+from .budget import Budget
 from .forced import forced_windows
 
 __all__ = ["FoundSchedule", "search_schedule"]
@@ -29,9 +30,7 @@ _SHARES_SMALL = (0.4, 0.003)
 _ROUND = 5_000  # moves per request of a round; more in large problems
 _ROUND_SMALL = 1_000
 _HARDER = 9.0  # growth of the price of overfull slots in a round in which they are allowed (every other one)
-_PIECES = 128  # of constant temperature in a round, at least
 _LAST = 0.97  # share of a round, from which only what is better is accepted
-_PAUSE = 0.25  # seconds between two looks at the clock, at most
 _AHEAD = (1, 16, 64, 256)  # requests among which the first schedules without a limit choose
 _SPARE = 100  # one step more than the best first schedule has for so many, to move in
 
@@ -148,29 +147,14 @@ def search_schedule(
     return course.found()
 
 
-class _Course:
-    """Limits, the best schedule so far, and the way there."""
+class _Course(Budget):
+    """The budget, and the best schedule so far."""
 
     def __init__(
         self, inst: Instance, cluster: Cluster, limit: float, most: int | None, progress: Progress | None
     ) -> None:
-        self.inst, self.cluster, self.limit, self.most, self.progress = inst, cluster, limit, most, progress
-        self.moves, self.interrupted = 0, False
-        self.points: list[tuple[float, int, float]] = []
-        self.began = time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self.began
-
-    @property
-    def used(self) -> float:
-        """Share of the budget that is spent; by moves if they are limited."""
-        return self.seconds / self.limit if self.most is None else self.moves / self.most
-
-    @property
-    def over(self) -> bool:
-        return self.interrupted or self.used >= 1.0 or self.seconds >= self.limit
+        super().__init__(limit, most, progress)
+        self.inst, self.cluster = inst, cluster
 
     def begin(self, sched: Schedule) -> None:
         """The budget counts from here."""
@@ -178,7 +162,7 @@ class _Course:
         peaks = peak_loads(self.inst, self.cluster, sched)
         self.active, self.objective = len(peaks), self._seconds(len(peaks), int(peaks.sum()))
         self.began = time.perf_counter()
-        self._report(self.seconds, self.moves)
+        self.note(self.objective)
 
     def offer(self, sched: Schedule) -> None:
         """A schedule that may be better, and may break a rule."""
@@ -194,7 +178,7 @@ class _Course:
         objective = self._seconds(active, peak_sum)
         if objective < self.objective:
             self.best, self.active, self.objective = sched(), active, objective
-            self._report(self.seconds, self.moves)
+            self.note(objective)
 
     def place(self, seed: int, share: float) -> None:
         """Search for workers alone, with a share of the budget."""
@@ -205,7 +189,7 @@ class _Course:
             objective = self._seconds(active, peak_sum)
             if objective < self.objective:
                 self.objective = objective
-                self._report(seconds + s, moves + m)
+                self.note(objective, seconds + s, moves + m)
 
         found = search_placement(
             self.inst, self.cluster, self.best, time_limit=share * self.limit, moves=most, seed=seed, progress=report
@@ -219,11 +203,6 @@ class _Course:
 
     def _seconds(self, active: int, peak_sum: int) -> float:
         return self.cluster.step_time.seconds_of(active, peak_sum, self.inst.total_work, self.cluster.workers)
-
-    def _report(self, seconds: float, moves: int) -> None:
-        self.points.append((seconds, moves, self.objective))
-        if self.progress is not None:
-            self.progress(*self.points[-1])
 
 
 def _windows(course: _Course, early: Int64Array, last: Int64Array, seed: int) -> None:
@@ -274,28 +253,18 @@ def _anneal(
     course.began += time.perf_counter() - pause  # compilation is not counted
     shares = _SHARES if n > _SMALL else _SHARES_SMALL
     longest = (_ROUND if n > _SMALL else _ROUND_SMALL) * n * max(1, n // 100)
-    piece, soft = 20_000, False
+    soft = False
     try:
         while not course.over:
             annealing.place(there(course.best.start), course.best.worker)
             hot, cold = annealing.temperatures(shares)
-            first, done, share, soft = course.used, 0, 0.0, n <= _SMALL and not soft
-            if course.most is not None:
-                piece = max(1, min(longest, course.most - course.moves) // _PIECES)
-            while share < 1.0 and not course.over:
+            soft = n <= _SMALL and not soft
+            for share, moves in course.round(longest):
                 temperature = hot * (cold / hot) ** (share / _LAST) if share < _LAST else 0.0
-                moves = piece if course.most is None else min(piece, course.most - course.moves)
-                before = course.seconds
                 annealing.run(moves, temperature, 1.0 + _HARDER * share if soft else 0.0)
-                done += moves
-                course.moves += moves
                 if not annealing.over:
                     course.take(
                         annealing.active, annealing.peak, lambda: Schedule(back(annealing.start), annealing.worker)
                     )
-                share = max((course.used - first) / (1.0 - first), done / longest)
-                if course.most is None:
-                    faster = min(_PAUSE, course.limit / _PIECES) / max(course.seconds - before, 1e-9)
-                    piece = max(1_000, min(longest // _PIECES, int(piece * min(2.0, max(0.5, faster)))))
     except KeyboardInterrupt:
         course.interrupted = True

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .._jit import compiled, inner
 from .._validate import Float64Array, Int64Array
+from .annealing import profile
 
 __all__ = ["Beam"]
 
@@ -52,12 +53,7 @@ class Beam:
         self._begin, self._end, self._base = (np.ascontiguousarray(x[self._order]) for x in (begin, end, base))
         self.width = width = max(1, min(width, _BYTES // (6 * max(n, 1))))
         self._workers, self._slots, self.done = workers, slots, 0
-        number, offset = np.zeros(steps + 1, np.int64), np.zeros(steps + 1, np.int64)
-        for at, sign in ((begin, 1), (end, -1)):
-            np.add.at(number, at, sign)
-            np.add.at(offset, at, sign * base)
-        active = np.cumsum(number[:-1])
-        total = np.cumsum(offset[:-1]) + active * np.arange(steps)
+        active, total = profile(begin, end, base, steps)
         longest = int((end - begin).max(initial=1))
         length = longest + longest // 2 + 64  # of the part of the axis that the partial placements hold
         self._axis = (-(total // -workers), active, total // np.maximum(active, 1), active.copy())

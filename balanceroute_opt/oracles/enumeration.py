@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from ..errors import InputError
 from .model import PlacementCase
 from .solution import Answer
 
-__all__ = ["partitions", "solve_enumeration"]
+__all__ = ["in_chunks", "partitions", "solve_enumeration"]
 
 _MOST = 10**9  # partitions
 _CHUNK = 10**6  # nodes between two looks at the clock
@@ -24,6 +25,16 @@ def partitions(n: int, workers: int) -> int:
     for _ in range(n):
         row = [0, *(j * (row[j] if j < len(row) else 0) + row[j - 1] for j in range(1, min(len(row), workers) + 1))]
     return sum(row)
+
+
+def in_chunks(go_on: Callable[[int], bool], time_limit: float, node_limit: int | None) -> bool:
+    """Call ``go_on(nodes)`` until it says that it is done, or a limit is reached; whether it is done."""
+    began, done, left = time.perf_counter(), False, 2**62 if node_limit is None else node_limit
+    while not done and left > 0 and time.perf_counter() - began < time_limit:
+        chunk = min(_CHUNK, left)
+        done = go_on(chunk)
+        left -= chunk
+    return done
 
 
 def solve_enumeration(case: PlacementCase, time_limit: float, node_limit: int | None = None) -> Answer:
@@ -44,15 +55,13 @@ def solve_enumeration(case: PlacementCase, time_limit: float, node_limit: int | 
     load = np.zeros((len(case.steps), workers), np.int64)
     count = np.zeros_like(load)
     state = np.array([0, np.iinfo(np.int64).max, 0], np.int64)  # depth, best price, nodes
-    began, done = time.perf_counter(), False
-    left = node_limit if node_limit is not None else 2**62
-    while not done and left > 0 and time.perf_counter() - began < time_limit:
-        chunk = min(_CHUNK, left)
-        done = _enumerate(
+    done = in_chunks(
+        lambda nodes: _enumerate(
             case.begin[order], case.end[order], case.base[order], case.cluster.slots, capacity,
-            worker, best, load, count, state, chunk,
-        )  # fmt: skip
-        left -= chunk
+            worker, best, load, count, state, nodes,
+        ),
+        time_limit, node_limit,
+    )  # fmt: skip
     found = n == 0 or best[0] >= 0
     answer = Answer("limit", nodes=int(state[2]))
     if found:
