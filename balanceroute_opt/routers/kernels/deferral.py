@@ -9,7 +9,7 @@ import numpy as np
 from ..._jit import compiled, inner
 from ..._validate import Int64Array
 from .br import best_single, pick_worker
-from .pool import HEAD, TAIL, pool_size, pool_take
+from .pool import HEAD, TAIL, pool_drop, pool_size, pool_take
 from .pooled import least_loaded
 
 
@@ -126,12 +126,5 @@ def _plan(load, free, room, level, total, active, pool, p, step, out_request, ou
             room[g] -= s
             free[g] -= 1
             level = max(level, load[g])
-    # Close the gaps from the back, so that what stays keeps its order.
-    keep = head + size
-    for position in range(size - 1, -1, -1):
-        if not taken[position]:
-            keep -= 1
-            pool.request[keep] = pool.request[head + position]
-            pool.prompt[keep] = pool.prompt[head + position]
-    pool.counts[HEAD] = keep
+    pool_drop(pool, taken)
     return number

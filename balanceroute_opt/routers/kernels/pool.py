@@ -123,6 +123,20 @@ def pool_take(pool, position):
 
 
 @inner
+def pool_drop(pool, taken):
+    """Remove the requests that are marked among the first ones (pools in order of arrival)."""
+    head = pool.counts[HEAD]
+    keep = head + len(taken)
+    # From the back, so that what stays keeps its order.
+    for position in range(len(taken) - 1, -1, -1):
+        if not taken[position]:
+            keep -= 1
+            pool.request[keep] = pool.request[head + position]
+            pool.prompt[keep] = pool.prompt[head + position]
+    pool.counts[HEAD] = keep
+
+
+@inner
 def _before(prompt, rank, other_prompt, other_rank):
     return prompt > other_prompt or (prompt == other_prompt and rank < other_rank)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..._jit import compiled, inner
-from .pool import HEAD, TAIL, pool_take
+from .pool import HEAD, TAIL, pool_drop, pool_take
 
 
 @inner
@@ -79,12 +79,5 @@ def trtllm_decide(load, active, free, room, pool, out_request, out_worker):
         active[best] += 1
         free[best] -= 1
         room[best] -= s
-    # Close the gaps from the back, so that what stays keeps its order.
-    keep = head + new
-    for position in range(new - 1, -1, -1):
-        if not taken[position]:
-            keep -= 1
-            pool.request[keep] = pool.request[head + position]
-            pool.prompt[keep] = pool.prompt[head + position]
-    pool.counts[HEAD] = keep
+    pool_drop(pool, taken)
     return number
