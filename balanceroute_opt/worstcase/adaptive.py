@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 
 from .._validate import Int64Array
-from ..experiments.specs import router_from
 from ..instance import Cluster, Instance
 from ..schedule import Schedule
-from ..simulator import simulate
-from .batch import deterministic, largest_ratio, prices
+from .batch import Player, largest_ratio, prices
 from .families import Family
 
 __all__ = ["adaptive"]
@@ -42,8 +40,7 @@ def adaptive(router: Any, cluster: Cluster, family: Family) -> tuple[Int64Array,
     -------
     release, prompt, output : ndarray of int64
     """
-    deterministic(router)
-    adversary = _Adversary(router, cluster, family)
+    adversary = _Adversary(Player(router), cluster, family)
     requests: _Requests = []
     for k in range(family.releases + adversary.longest):
         if k <= family.releases:
@@ -56,8 +53,8 @@ def adaptive(router: Any, cluster: Cluster, family: Family) -> tuple[Int64Array,
 
 
 class _Adversary:
-    def __init__(self, router: Any, cluster: Cluster, family: Family) -> None:
-        self.router, self.cluster, self.family = router, cluster, family
+    def __init__(self, player: Player, cluster: Cluster, family: Family) -> None:
+        self.player, self.cluster, self.family = player, cluster, family
         self.longest = max(family.outputs)
 
     def arrivals(self, requests: _Requests, k: int) -> list[_Requests]:
@@ -98,11 +95,11 @@ class _Adversary:
                     closed.append((r, s, o))
                 columns.append(self.closed(closed))
                 owner.append(j)
-        return options[owner[largest_ratio(*prices(self.router, self.cluster, columns))]]
+        return options[owner[largest_ratio(*prices(self.player, self.cluster, columns))]]
 
     def simulated(self, requests: _Requests) -> Schedule:
         """Where the router puts the requests, as long as those without an end go on."""
-        return simulate(Instance(*self.closed(requests)), self.cluster, router_from(self.router)[1]).schedule
+        return self.player.run(Instance(*self.closed(requests)), self.cluster).schedule
 
     def closed(self, requests: _Requests) -> tuple[Int64Array, Int64Array, Int64Array]:
         release, prompt, output = np.array(requests, np.int64).reshape(-1, 3).T

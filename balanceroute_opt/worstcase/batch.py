@@ -12,9 +12,9 @@ from ..errors import InputError
 from ..experiments.specs import router_from
 from ..instance import Cluster, Instance
 from ..oracles.many import prices_and_optima
-from ..simulator import simulate
+from ..simulator import Run, simulate
 
-__all__ = ["deterministic", "largest_ratio", "prices"]
+__all__ = ["Player", "largest_ratio", "prices"]
 
 # Their decisions depend on nothing that was before the workers were last idle, so that one run can hold many
 # instances, one after the other.
@@ -35,18 +35,33 @@ _FORGETFUL = frozenset(
 )
 
 
-def deterministic(router: Any) -> str:
-    """The router's label.
+class Player:
+    """A deterministic router, made once from its spec, and fresh for every run.
+
+    Parameters
+    ----------
+    router : str, router or Player
+        As in :func:`~balanceroute_opt.compare`.
 
     Raises
     ------
     InputError
         If it draws random numbers.
     """
-    label, made = router_from(router)
-    if getattr(made, "random", False):
-        raise InputError(f"{label} draws random numbers; the adversary needs a deterministic router")
-    return label
+
+    def __init__(self, router: Any) -> None:
+        self.label: str
+        self._made: Any
+        if isinstance(router, Player):
+            self.label, self._made = router.label, router._made
+        else:
+            self.label, self._made = router_from(router)
+        if getattr(self._made, "random", False):
+            raise InputError(f"{self.label} draws random numbers; the adversary needs a deterministic router")
+
+    def run(self, inst: Instance, cluster: Cluster) -> Run:
+        """Its run on an instance."""
+        return simulate(inst, cluster, router_from(self._made)[1])
 
 
 def prices(
@@ -56,7 +71,7 @@ def prices(
 
     Parameters
     ----------
-    router : str or router
+    router : str, router or Player
     cluster : Cluster
     columns : sequence of (release, prompt, output)
         One triple per instance, requests in any order.
@@ -68,17 +83,18 @@ def prices(
     sizes = np.array([len(release) for release, _, _ in columns], np.int64)
     first = np.concatenate(([0], np.cumsum(sizes)))
     release, prompt, output = (np.concatenate([c[j] for c in columns]) for j in range(3))
-    if deterministic(router) in _FORGETFUL:
+    player = Player(router)
+    if player.label in _FORGETFUL:
         # By then an instance has ended, however few slots there are.
         spans = np.array([int(r.max() + o.sum()) + 1 for r, _, o in columns], np.int64)
         shift = np.repeat(np.concatenate(([0], np.cumsum(spans)[:-1])), sizes)
         inst = Instance(release + shift, prompt, output)
-        schedule = simulate(inst, cluster, router_from(router)[1]).schedule
+        schedule = player.run(inst, cluster).schedule
         return prices_and_optima(inst, cluster, schedule.start, schedule.worker, first)
     price, optimum = np.empty(len(columns), np.int64), np.empty(len(columns), np.int64)
     for j, (r, s, o) in enumerate(columns):
         inst = Instance(r, s, o)
-        schedule = simulate(inst, cluster, router_from(router)[1]).schedule
+        schedule = player.run(inst, cluster).schedule
         (price[j],), (optimum[j],) = prices_and_optima(
             inst, cluster, schedule.start, schedule.worker, np.array([0, len(r)], np.int64)
         )

@@ -9,10 +9,8 @@ import numpy as np
 
 from .._validate import integer
 from ..errors import InputError
-from ..experiments.specs import router_from
 from ..instance import Cluster, Instance
-from ..simulator import simulate
-from .batch import deterministic
+from .batch import Player
 
 __all__ = ["big_request", "big_request_ratio", "survivors", "survivors_ratio"]
 
@@ -42,18 +40,18 @@ def survivors(router: Any, cluster: Cluster, length: int = 64) -> Instance:
     InputError
         If there are fewer slots than workers, or the router draws random numbers.
     """
-    label = deterministic(router)
+    player = Player(router)
     G, length = cluster.workers, integer(length, "length", 1, 10**6)
     if cluster.slots < G:
         raise InputError(f"the construction needs at least as many slots as workers, got {cluster.slots} for {G}")
     n = G * G
-    run = simulate(Instance(np.zeros(n), np.ones(n), np.full(n, length)), cluster, router_from(router)[1])
+    run = player.run(Instance(np.zeros(n), np.ones(n), np.full(n, length)), cluster)
     first = run.schedule.start == 0
     crowded = int(np.argmax(np.bincount(run.schedule.worker[first], minlength=G)))
     chosen = np.flatnonzero(first & (run.schedule.worker == crowded))[:G]
     output = np.ones(n, np.int64)
     output[chosen] = length
-    return Instance(np.zeros(n), np.ones(n), output, name=f"survivors for {label}")
+    return Instance(np.zeros(n), np.ones(n), output, name=f"survivors for {player.label}")
 
 
 def survivors_ratio(workers: int, length: int) -> Fraction:

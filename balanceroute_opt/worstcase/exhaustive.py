@@ -11,11 +11,10 @@ import numpy as np
 
 from .._validate import Int64Array
 from ..errors import InputError
-from ..experiments.specs import router_from
 from ..instance import Cluster, Instance
 from ..oracles.many import prices_and_optima
-from ..simulator import Run, simulate
-from .batch import deterministic, largest_ratio, prices
+from ..simulator import Run
+from .batch import Player, largest_ratio, prices
 from .families import Family
 
 __all__ = ["WorstCase", "worst_case"]
@@ -99,14 +98,14 @@ def worst_case(
     >>> worst_case("least-kv", family, Cluster(workers=2, slots=3)).ratio
     Fraction(12, 7)
     """
-    label = deterministic(router)
+    player = Player(router)
     if cluster.kv_capacity is not None:
         raise InputError("worst cases are for clusters without a KV capacity")
     best, examined, reached = (0, 1), 0, 0
     worst: tuple[Int64Array, Int64Array, Int64Array] | None = None
     limit = family.bound_on_count()
     for release, prompt, output in family.blocks():
-        price, optimum = prices(router, cluster, list(zip(release, prompt, output, strict=True)))
+        price, optimum = prices(player, cluster, list(zip(release, prompt, output, strict=True)))
         examined += len(price)
         j = largest_ratio(price, optimum)
         if int(price[j]) * best[1] > best[0] * int(optimum[j]):
@@ -118,11 +117,11 @@ def worst_case(
             progress(examined, limit)
     assert worst is not None  # a family has the instance of one request
     inst = Instance(*worst)
-    run = simulate(inst, cluster, router_from(router)[1])
+    run = player.run(inst, cluster)
     _, alone = prices_and_optima(
         inst, cluster, run.schedule.start, run.schedule.worker, np.array([0, len(inst)], np.int64)
     )
     ratio = Fraction(*best)
     if Fraction(run.peak_sum, int(alone[0])) != ratio:
-        raise InputError(f"{label} decides otherwise on the instance alone: it remembers what came before")
-    return WorstCase(label, family, cluster, ratio, inst, run, int(alone[0]), examined, reached)
+        raise InputError(f"{player.label} decides otherwise on the instance alone: it remembers what came before")
+    return WorstCase(player.label, family, cluster, ratio, inst, run, int(alone[0]), examined, reached)

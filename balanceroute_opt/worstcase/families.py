@@ -11,7 +11,6 @@ import numpy as np
 
 from .._validate import Int64Array, integer
 from ..errors import InputError
-from ..instance import Instance
 
 __all__ = ["Family"]
 
@@ -89,7 +88,3 @@ class Family:
         """A quick upper bound on :meth:`count`."""
         kinds = len(self.prompts) * len(self.outputs)
         return sum(math.comb(self.releases + n - 1, n - 1) * kinds**n for n in range(1, self.requests + 1))
-
-    def instance(self, release: Int64Array, prompt: Int64Array, output: Int64Array) -> Instance:
-        """One row of a block."""
-        return Instance(release, prompt, output)

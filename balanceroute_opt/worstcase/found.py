@@ -12,13 +12,12 @@ import numpy as np
 from .._validate import Int64Array, frozen
 from ..certificates import verify
 from ..errors import InputError
-from ..experiments.specs import router_from
 from ..instance import Cluster, Instance
 from ..oracles.placement import solve_placement
 from ..oracles.solution import Solution
 from ..schedule import Schedule, active_steps, worker_loads
-from ..simulator import Run, simulate
-from .batch import deterministic
+from ..simulator import Run
+from .batch import Player
 
 __all__ = ["BadInstance", "judge"]
 
@@ -72,9 +71,12 @@ class BadInstance:
     @property
     def time_ratio(self) -> float:
         """The same ratio of decode times, whose fixed part both pay."""
-        c, a, b = self.cluster.step_time.exact()
-        constant = c * len(self.run.peak_loads) + b * Fraction(self.instance.total_work, self.cluster.workers)
-        return float((constant + a * self.run.peak_sum) / (constant + a * self.optimum))
+        steps, work, workers = len(self.run.peak_loads), self.instance.total_work, self.cluster.workers
+        own, best = (
+            self.cluster.step_time.exact_seconds_of(steps, peak_sum, work, workers)
+            for peak_sum in (self.run.peak_sum, self.optimum)
+        )
+        return float(own / best)
 
     def sentence(self) -> str:
         """What is shown, in one sentence."""
@@ -195,12 +197,12 @@ def judge(
     InputError
         If the router draws random numbers, or the run has preemptions.
     """
-    label = deterministic(router)
-    run = simulate(inst, cluster, router_from(router)[1])
+    player = Player(router)
+    run = player.run(inst, cluster)
     if run.preemptions:
         raise InputError(f"the run had {run.preemptions} preemptions, which the hindsight problems do not model")
     start = run.schedule.start
     best = solve_placement(inst, cluster, start, time_limit=time_limit)
     if best.objective > run.peak_sum:
         best = solve_placement(inst, cluster, start, time_limit=time_limit, warm=run.schedule)
-    return BadInstance(label, inst, cluster, run, best, origin, examined)
+    return BadInstance(player.label, inst, cluster, run, best, origin, examined)

@@ -14,8 +14,12 @@ from functools import lru_cache
 from itertools import combinations_with_replacement, product
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from .._validate import integer
 from ..errors import InputError
+from ..instance import Cluster, Instance
+from ..oracles.many import prices_and_optima
 from .families import Family
 
 __all__ = ["GameValue", "Request", "check_information", "game_value", "least_peak_sum"]
@@ -80,31 +84,11 @@ class GameValue:
 
 @lru_cache(maxsize=2**20)
 def least_peak_sum(requests: tuple[Request, ...], workers: int) -> int:
-    """The least ``peak_sum`` of requests that start when they are released, by trying all partitions."""
-    end = max(r + o for r, _, o in requests)
-    best = [sum(o * s + o * (o - 1) // 2 for _, s, o in requests)]
-    loads = [[0] * end for _ in range(workers)]
-
-    def place(j: int, peaks: tuple[int, ...], used: int) -> None:
-        if sum(peaks) >= best[0] and j:
-            return
-        if j == len(requests):
-            best[0] = sum(peaks)
-            return
-        r, s, o = requests[j]
-        for g in range(min(used + 1, workers)):
-            row = loads[g]
-            for k in range(o):
-                row[r + k] += s + k
-            higher = list(peaks)
-            for k in range(r, r + o):
-                higher[k] = max(higher[k], row[k])
-            place(j + 1, tuple(higher), max(used, g + 1))
-            for k in range(o):
-                row[r + k] -= s + k
-
-    place(0, (0,) * end, 0)
-    return best[0]
+    """The least ``peak_sum`` of requests that start when they are released."""
+    release, prompt, output = np.array(requests, np.int64).T
+    inst, everywhere = Instance(release, prompt, output), np.zeros(len(requests), np.int64)
+    cluster, whole = Cluster(workers, len(requests)), np.array([0, len(requests)], np.int64)
+    return int(prices_and_optima(inst, cluster, release, everywhere, whole)[1][0])
 
 
 class _Game:

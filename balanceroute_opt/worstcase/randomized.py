@@ -13,7 +13,7 @@ import numpy as np
 from .._validate import integer
 from ..errors import InputError, SolverError
 from .families import Family
-from .game import Information, Request, check_information, least_peak_sum
+from .game import Information, Request, check_information
 
 __all__ = ["RandomizedValue", "randomized_value"]
 
@@ -73,14 +73,14 @@ class _Tree:
             steps = sorted({x.release for x in requests})
             seen = [_seen(requests, k, known) for k in steps]
             sizes = [len(s) for s in seen]
-            optimum = least_peak_sum(requests, workers)
             row = []
             for placement in _placements(len(requests), workers):
                 parent = -1
                 for s, size in zip(seen, sizes, strict=True):
                     parent = self._child(s, placement[:size], parent)
-                row.append((parent, Fraction(_peak_sum(requests, placement, workers), optimum)))
-            self.ratios.append(row)
+                row.append((parent, _peak_sum(requests, placement, workers)))
+            optimum = min(cost for _, cost in row)
+            self.ratios.append([(leaf, Fraction(cost, optimum)) for leaf, cost in row])
             entries += len(row)
             if entries > _MOST:
                 raise InputError(f"the family is too large for a matrix: more than {_MOST} ratios")

@@ -13,7 +13,7 @@ from .._validate import Int64Array, integer, real
 from ..errors import InputError
 from ..instance import Cluster, Instance
 from .adaptive import adaptive
-from .batch import deterministic, largest_ratio, prices
+from .batch import Player, largest_ratio, prices
 from .constructions import big_request, survivors
 from .families import Family
 from .found import BadInstance, judge
@@ -80,7 +80,7 @@ def adversary(
     >>> found.ratio > Fraction(3, 2)
     True
     """
-    label = deterministic(router)
+    player = Player(router)
     seed, limit = integer(seed, "seed", 0), real(time_limit, "time_limit", positive=True)
     requests = integer(requests, "requests", 2, 14)
     highest = tuple(
@@ -94,16 +94,16 @@ def adversary(
     budget = 2**62 if evaluations is None else integer(evaluations, "evaluations", 1)
     if cluster.kv_capacity is not None:
         raise InputError("the adversary is for clusters without a KV capacity")
-    search = _Search(router, cluster, requests, highest, np.random.default_rng(seed), budget, limit, progress)
+    search = _Search(player, cluster, requests, highest, np.random.default_rng(seed), budget, limit, progress)
     search.run()
-    inst = Instance(*search.shrunk(), name=f"bad for {label}")
-    return judge(router, inst, cluster, max(10.0, limit), "evolutionary search", search.examined)
+    inst = Instance(*search.shrunk(), name=f"bad for {player.label}")
+    return judge(player, inst, cluster, max(10.0, limit), "evolutionary search", search.examined)
 
 
 class _Search:
     def __init__(
         self,
-        router: Any,
+        player: Player,
         cluster: Cluster,
         requests: int,
         highest: tuple[int, ...],
@@ -112,7 +112,7 @@ class _Search:
         limit: float,
         progress: Callable[[float, float, int], None] | None,
     ) -> None:
-        self.router, self.cluster, self.rng, self.progress = router, cluster, rng, progress
+        self.player, self.cluster, self.rng, self.progress = player, cluster, rng, progress
         self.requests, self.highest = requests, highest
         self.lowest = (0, 1, 1)
         self.budget, self.began, self.limit = budget, time.perf_counter(), limit
@@ -125,7 +125,7 @@ class _Search:
 
     def value(self, columns: list[_Columns]) -> list[Fraction]:
         """Ratios; the best one is kept."""
-        price, optimum = prices(self.router, self.cluster, columns)
+        price, optimum = prices(self.player, self.cluster, columns)
         self.examined += len(columns)
         j = largest_ratio(price, optimum)
         ratio = Fraction(int(price[j]), int(optimum[j]))
@@ -193,11 +193,11 @@ class _Search:
         release, prompt, output = self.highest
         given: list[_Columns] = []
         family = Family(min(self.requests, 12), tuple({1, prompt}), tuple({1, output}), release)
-        given.append(adaptive(self.router, self.cluster, family))
+        given.append(adaptive(self.player, self.cluster, family))
         workers, slots = self.cluster.workers, self.cluster.slots
         made = []
         if workers**2 <= self.requests and slots >= workers:
-            made.append(survivors(self.router, self.cluster, output))
+            made.append(survivors(self.player, self.cluster, output))
         fits = workers * (workers - 1) < self.requests and prompt >= workers and output >= 2
         if 2 <= workers <= slots and fits:
             made.append(big_request(self.cluster, prompt // workers, output))
