@@ -118,6 +118,31 @@ def test_worst_case_is_the_largest_ratio(router: str) -> None:
     assert str(worst.ratio) in str(worst)
 
 
+@pytest.mark.parametrize(
+    ("workers", "family"),
+    [
+        (2, bro.Family(requests=5, prompts=(1, 3), outputs=(1, 4), releases=2)),
+        (3, bro.Family(requests=6, prompts=(1,), outputs=(1, 5), releases=2)),
+        (2, bro.Family(requests=4, prompts=(1, 2, 4), outputs=(1, 2, 4), releases=1)),
+        (2, bro.Family(requests=6, prompts=(1, 4), outputs=(1, 6), releases=2)),
+    ],
+    ids="ABCD",  # of docs/worst_cases.md
+)
+def test_optima_of_the_families_in_the_docs_are_those_of_the_solvers(workers: int, family: bro.Family) -> None:
+    rng, cluster = np.random.default_rng(0), bro.Cluster(workers=workers, slots=family.requests)
+    blocks = list(family.blocks())
+    at = rng.choice(sum(len(block[0]) for block in blocks), 125, replace=False)
+    ends = np.cumsum([len(block[0]) for block in blocks])
+    columns = []
+    for k in at:
+        b = int(np.searchsorted(ends, k, side="right"))
+        columns.append(tuple(np.array(column[k - ends[b]]) for column in blocks[b]))
+    _, optimum = batch.prices("br-0", cluster, columns)
+    for k, (c, best) in enumerate(zip(columns, optimum.tolist(), strict=True)):
+        found = bro.solve_placement(bro.Instance(*c), cluster, c[0], solver=("bnb", "highs", "cpsat")[k % 3])
+        assert (found.objective, found.lower_bound) == (best, best), c
+
+
 # Constructions
 
 
