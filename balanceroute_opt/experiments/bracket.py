@@ -284,7 +284,7 @@ def bracket(
     routers : "all", str or list of str
         As in :func:`~balanceroute_opt.compare`; one run each, with `seed`.
     minutes : float
-        Wall time for the searches, shared by the problems.
+        Wall time for the searches, shared by the problems. With fewer searches than `jobs`, each has several threads.
     moves : int, optional
         Moves of each search in place of a time: the result is then the same on every machine.
     bounds : sequence of str
@@ -368,6 +368,8 @@ def bracket(
         count = (len(groups) + len(moving)) * restarts
         processes = jobs if jobs > 0 else os.cpu_count() or 1
         seconds = max(_COMPILE_SECONDS, 60 * minutes * min(processes, count) / count)
+        # A search that counts moves must not depend on `jobs`, nor one on an engine on the cores of this machine.
+        threads = 1 if moves is not None or backend in ("dask", "ray") else max(1, processes // count)
         bounding: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {}
         for digest, members in groups.items():
             stepped, start = _stepped(inst, runs[members[0]])
@@ -375,8 +377,8 @@ def bracket(
             worker = _unpacked(runs[first]["worker"])
             for k in range(restarts):
                 what = {"search": digest, "from": runs[first]["placement"], "seed": seed + k, "moves": moves}
-                what["seconds"] = None if moves is not None else seconds
-                arguments = ("search", stepped, cluster, start, worker, seed + k, seconds, moves)
+                what |= {"seconds": None if moves is not None else seconds, "threads": threads}
+                arguments = ("search", stepped, cluster, start, worker, seed + k, seconds, moves, threads)
                 tasks[f"search {digest} {k}"] = what, arguments
                 if digest in moving:
                     tasks[f"starts {digest} {k}"] = what | {"starts": True}, ("starts", *arguments[1:])
@@ -446,9 +448,11 @@ def _search(
     seed: int,
     seconds: float,
     moves: int | None,
+    threads: int,
 ) -> dict[str, Any]:
+    limit = 1e9 if moves is not None else seconds
     found = search_placement(
-        inst, cluster, Schedule(start, worker), time_limit=1e9 if moves is not None else seconds, moves=moves, seed=seed
+        inst, cluster, Schedule(start, worker), time_limit=limit, moves=moves, seed=seed, threads=threads
     )
     points = [[round(t, 3), int(value)] for t, _, value in found.trajectory]
     return {
@@ -472,13 +476,17 @@ def _starts(
     seed: int,
     seconds: float,
     moves: int | None,
+    threads: int,
 ) -> dict[str, Any]:
     """A schedule without a later start; nothing to search where full slots leave no other starts."""
     early, last = forced_windows(inst, cluster, latest=start)
     sched = Schedule(start, worker)
     if (early < last).any():
         limit = 1e9 if moves is not None else seconds
-        sched = search_schedule(inst, cluster, sched, latest=start, time_limit=limit, moves=moves, seed=seed).schedule
+        found = search_schedule(
+            inst, cluster, sched, latest=start, time_limit=limit, moves=moves, seed=seed, threads=threads
+        )
+        sched = found.schedule
     return {"start": _packed(sched.start), "worker": _packed(sched.worker)}
 
 

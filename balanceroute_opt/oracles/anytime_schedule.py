@@ -73,6 +73,7 @@ def search_schedule(
     time_limit: float = 60.0,
     moves: int | None = None,
     seed: int = 0,
+    threads: int = 1,
     progress: Progress | None = None,
 ) -> FoundSchedule:
     """A schedule inside start windows with a smaller decode time than `sched` (P2), by search.
@@ -92,8 +93,11 @@ def search_schedule(
     time_limit : float
         Seconds, > 0; compilation is not counted.
     moves : int, optional
-        Most moves. If the time limit does not cut them short, the result depends on `moves` and `seed` alone.
+        Most moves. If the time limit does not cut them short, the result depends on `moves`, `seed` and `threads`
+        alone.
     seed : int
+    threads : int
+        Of the search for workers alone, as in :func:`~balanceroute_opt.oracles.anytime.search_placement`.
     progress : callable, optional
         Called with seconds, moves and objective whenever there is a better schedule.
 
@@ -132,6 +136,7 @@ def search_schedule(
     limit = real(time_limit, "time_limit", positive=True)
     most = None if moves is None else integer(moves, "moves", 1)
     integer(seed, "seed", 0)
+    integer(threads, "threads", 1, 1024)
     course = _Course(inst, cluster, limit, most, progress)
     course.begin(sched)
     if not len(inst):
@@ -139,7 +144,7 @@ def search_schedule(
     early = None if last is None else forced_windows(inst, cluster, max_wait, latest)[0]
     if early is not None and last is not None:
         free = bool((early < last).any())
-        course.place(seed, _PLACING if free else 1.0)
+        course.place(seed, _PLACING if free else 1.0, threads)
         if free and not course.over:
             _windows(course, early, last, seed)
     else:
@@ -180,7 +185,7 @@ class _Course(Budget):
             self.best, self.active, self.objective = sched(), active, objective
             self.note(objective)
 
-    def place(self, seed: int, share: float) -> None:
+    def place(self, seed: int, share: float, threads: int) -> None:
         """Search for workers alone, with a share of the budget."""
         most = None if self.most is None else max(1, int(share * self.most))
         moves, seconds, active = self.moves, self.seconds, self.active
@@ -192,8 +197,9 @@ class _Course(Budget):
                 self.note(objective, seconds + s, moves + m)
 
         found = search_placement(
-            self.inst, self.cluster, self.best, time_limit=share * self.limit, moves=most, seed=seed, progress=report
-        )
+            self.inst, self.cluster, self.best, time_limit=share * self.limit, moves=most, seed=seed, threads=threads,
+            progress=report,
+        )  # fmt: skip
         self.best, self.moves, self.interrupted = found.schedule, moves + found.moves, found.interrupted
         self.began = time.perf_counter() - seconds - found.seconds  # without compilation
 
