@@ -46,6 +46,8 @@ _PUBLIC = {
     "verify": "certificates",
     "write_certificate": "certificates",
     "Solution": "oracles.solution",
+    "search_placement": "oracles.anytime",
+    "search_schedule": "oracles.anytime_schedule",
     "solve_placement": "oracles.placement",
     "LeastWait": "oracles.schedule",
     "ScheduleSolution": "oracles.schedule",

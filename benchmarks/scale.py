@@ -17,7 +17,6 @@ import time
 
 import balanceroute_opt as bro
 from balanceroute_opt.experiments.workload import prepare
-from balanceroute_opt.oracles.anytime import search_placement
 
 
 def measure(n: int, workers: int, slots: int, moves: int) -> dict[str, float]:
@@ -30,7 +29,7 @@ def measure(n: int, workers: int, slots: int, moves: int) -> dict[str, float]:
     run = bro.simulate(small, cluster, "least-kv")
     bound = bro.placement_bound(small, cluster, run.schedule.start, "item")
     bro.verify(small, cluster, bound.certificate)
-    search_placement(small, cluster, run.schedule, moves=1000)
+    bro.search_placement(small, cluster, run.schedule, moves=1000)
 
     row: dict[str, float] = {"requests": n}
     clock = time.perf_counter
@@ -52,7 +51,7 @@ def measure(n: int, workers: int, slots: int, moves: int) -> dict[str, float]:
     bro.verify(inst, cluster, bound.certificate)
     timed("verify", began)
     began = clock()
-    found = search_placement(inst, cluster, run.schedule, moves=moves, time_limit=1e6)
+    found = bro.search_placement(inst, cluster, run.schedule, moves=moves, time_limit=1e6)
     timed("search", began)
     row["steps"] = len(run.peak_loads)
     row["before"] = 100 * (run.peak_sum / pigeonhole.value - 1)

@@ -17,7 +17,6 @@ from typing import Any
 import balanceroute_opt as bro
 from balanceroute_opt.library import Entry, Library, Row, read_library
 from balanceroute_opt.library.catalogue import MAX_FILE
-from balanceroute_opt.oracles.anytime import search_placement
 
 _SEARCHED, _ONLY_SEARCHED = 60, 200  # requests from which search comes before the solver, and in place of it
 
@@ -66,7 +65,7 @@ def fill(library: Library, entry: Entry, row: Row, args: argparse.Namespace) -> 
     warm = entry.schedule(row.problem)
     options = {"time_limit": args.time_limit, "seed": args.seed} | ({"solver": args.solver} if args.solver else {})
     if row.problem == "placement" and warm is not None and len(inst) >= _SEARCHED:
-        better = search_placement(inst, cluster, warm, time_limit=args.time_limit, seed=args.seed)
+        better = bro.search_placement(inst, cluster, warm, time_limit=args.time_limit, seed=args.seed)
         if attempt(library, row, schedule=better.schedule, method="search"):
             warm = better.schedule
         if not args.solver and len(inst) >= _ONLY_SEARCHED:

@@ -30,8 +30,6 @@ def generate(size: Size) -> Any:
 
 def row(router: str, seconds: float, smoke: bool) -> dict[str, Any]:
     """One run, and the best placement that `seconds` of search find for its admission steps."""
-    from balanceroute_opt.oracles.anytime import search_placement
-
     machines = cluster(smoke)
     inst = prepare(instance(NAME, smoke), machines, clock="step", utilization=UTILIZATION)
     run = bro.simulate(inst, machines, router_from(router)[1])
@@ -43,7 +41,7 @@ def row(router: str, seconds: float, smoke: bool) -> dict[str, Any]:
 
     hindsight = None
     if seconds:
-        found = search_placement(inst, machines, run.schedule, time_limit=seconds)
+        found = bro.search_placement(inst, machines, run.schedule, time_limit=seconds)
         hindsight = excess(bro.peak_loads(inst, machines, found.schedule))
     wait = run.first_start - inst.release
     return {
