@@ -11,12 +11,14 @@ from __future__ import annotations
 import argparse
 import math
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import balanceroute_opt as bro
 from balanceroute_opt.library import Entry, Library, Row, read_library
 from balanceroute_opt.library.catalogue import MAX_FILE
+from balanceroute_opt.oracles.forced import latest_bound
 
 _SEARCHED, _ONLY_SEARCHED = 60, 200  # requests from which search comes before the solver, and in place of it
 
@@ -96,13 +98,13 @@ def better_bound(library: Library, entry: Entry, row: Row, args: argparse.Namesp
     inst, cluster, start = entry.inst, entry.cluster, entry.start
     most = min(MAX_FILE, args.max_bytes)
     if row.problem == "schedule":
-        for method in ("lagrangian", "fluid"):
-            certificate = bro.schedule_bound(inst, cluster, method, **windows(entry, row)).certificate
-            if (
-                certificate is not None
-                and size(certificate) <= MAX_FILE
-                and attempt(library, row, certificate=certificate)
-            ):
+        limits = windows(entry, row)
+        tries = [partial(latest_bound, inst, cluster, limits["latest"])] if "latest" in limits else []
+        tries += [partial(bro.schedule_bound, inst, cluster, method, **limits) for method in ("lagrangian", "fluid")]
+        for bound in tries:
+            certificate = bound().certificate
+            fits = certificate is not None and size(certificate) <= MAX_FILE
+            if fits and attempt(library, row, certificate=certificate):
                 return
         return
     for method in ("migration", "pigeonhole", "item"):
