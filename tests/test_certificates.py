@@ -25,6 +25,7 @@ from balanceroute_opt import CertificateError, Cluster, InputError, Instance, St
 from balanceroute_opt.certificates import new_certificate
 from balanceroute_opt.certificates import verifier as entrance
 from balanceroute_opt.oracles.forced import forced_bound
+from balanceroute_opt.oracles.makespan import makespan_bound
 
 CERTIFICATES = Path(bro.__file__).parent / "certificates"
 
@@ -1056,6 +1057,8 @@ def test_verify_and_check_need_no_solver(by_hand, overfull, tmp_path):
         certificate = bro.schedule_bound(inst, cluster, method, latest=start).certificate
         proofs[f"schedule {method}"] = (inst, cluster, certificate)
     proofs["forced"] = (inst, cluster, forced_bound(inst, cluster, start).certificate)
+    wall = inst.replace(release=inst.release * 0.1, clock="wall")
+    proofs["no run"] = (wall, cluster, makespan_bound(wall, cluster).certificate)
     assert {(c["problem"], c["kind"]) for _, _, c in proofs.values()} == set(entrance._PROOFS)
     for name, (one, on, certificate) in proofs.items():
         bro.write_instance(one, tmp_path / f"{name}.problem.json", cluster=on)
@@ -1090,6 +1093,7 @@ for name in sys.argv[1:]:
             "(placement, infeasible): No placement of the requests exists at its admission steps (certified).",
         ),
         ("no schedule", "(schedule, infeasible): No schedule keeps these start windows (certified)."),
+        ("no run", "(makespan, arrival): no run of any router ends before"),
     ):
         assert any(f"Certificate {name}.json" in line and sentence in line for line in done.stdout.splitlines())
 

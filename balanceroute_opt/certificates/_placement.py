@@ -72,12 +72,11 @@ def _arithmetic(cluster: Cluster, kind: str, offsets: list[int], total: int, fir
     Every form of it is a sum of loads, so it is a line in k: the sum of their offsets, and their number times k.
     """
     G, n = cluster.workers, len(offsets)
-    lines = [] if kind == "fluid" else [(1, offsets[-1])]
+    # Two of the G + 1 largest requests share a worker, three of the 2*G + 1 largest, ...; item is one of 1.
+    groups = {"fluid": 0, "item": 1}.get(kind, 1 + (n - 1) // G)
+    lines = [(q + 1, sum(offsets[n - 1 - q * G : n + q - q * G])) for q in range(groups)]
     if kind in ("pigeonhole", "migration"):
-        for q in range(1, (n - 1) // G + 1):  # two of G + 1 requests share a worker, three of 2*G + 1, ...
-            smallest = n - (q * G + 1)
-            lines.append((q + 1, sum(offsets[smallest : smallest + q + 1])))
-        others = max(0, n - (G - 1) * cluster.slots - 1)  # even if all other workers are full
+        others = max(0, n - (G - 1) * cluster.slots - 1)  # beside the largest, even if all other workers are full
         lines.append((others + 1, offsets[-1] + sum(offsets[:others])))
     return [max([-((total + n * k) // -G), *[s + m * k for m, s in lines]]) for k in range(first, end)]
 

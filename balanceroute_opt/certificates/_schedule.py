@@ -1,4 +1,4 @@
-"""Schedule (P2): what is proved for all schedules whose starts lie in given windows."""
+"""Schedule (P2): what is proved for all schedules whose starts lie in given windows; and for makespans."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ def _latest(inst: Instance, max_wait: Any, latest: Any) -> list[int]:
     """Last step in which each request may start."""
     limits = [] if latest is None else [starts(inst, latest, "data.latest")]
     if max_wait is not None:
-        wait = integer(max_wait, "data.max_wait", 0, 2**53)
-        limits.append([r + wait for r in inst.release.tolist()])
+        limits.append((inst.release + integer(max_wait, "data.max_wait", 0, 2**53)).tolist())
     if not limits:
         raise CertificateError("data.max_wait and data.latest are null: the proof needs start windows")
     return [min(pair) for pair in zip(*limits, strict=True)]
@@ -38,9 +37,10 @@ def _least_steps(inst: Instance, cluster: Cluster, last: list[int] | None) -> in
     return max(least, positions(last, [r + o for r, o in zip(inst.release.tolist(), output, strict=True)])[1])
 
 
-def _constant(inst: Instance, cluster: Cluster) -> Fraction:
-    """``b*W/G``: what the mean load costs in any schedule."""
-    return Fraction(cluster.step_time.per_mean_token) * Fraction(sum(inst.work.tolist()), cluster.workers)
+def _seconds(inst: Instance, cluster: Cluster, steps: int, peaks: int | Fraction) -> Fraction:
+    """``c*steps + a*peaks + b*W/G``: what so many active steps with this sum of largest loads take."""
+    c, a, b = map(Fraction, (cluster.step_time.fixed, cluster.step_time.per_token, cluster.step_time.per_mean_token))
+    return c * steps + a * peaks + b * Fraction(sum(inst.work.tolist()), cluster.workers)
 
 
 def fluid(inst: Instance, cluster: Cluster, data: Any) -> Fraction:
@@ -48,9 +48,17 @@ def fluid(inst: Instance, cluster: Cluster, data: Any) -> Fraction:
     max_wait, latest = fields(data, ("max_wait", "latest"), "data")
     last = None if max_wait is None and latest is None else _latest(inst, max_wait, latest)
     work = [o * s + o * (o - 1) // 2 for s, o in zip(inst.prompt.tolist(), inst.output.tolist(), strict=True)]
-    c, a = Fraction(cluster.step_time.fixed), Fraction(cluster.step_time.per_token)
-    total = max(Fraction(sum(work), cluster.workers), *work, 0)
-    return c * _least_steps(inst, cluster, last) + a * total + _constant(inst, cluster)
+    least = max(Fraction(sum(work), cluster.workers), *work, 0)
+    return _seconds(inst, cluster, _least_steps(inst, cluster, last), least)
+
+
+def arrival(inst: Instance, cluster: Cluster, data: Any) -> Fraction:
+    """Makespan (wall clock): from the first arrival to that of a request, then `fluid` of all that is not earlier."""
+    (i,) = fields(data, ("request",), "data")
+    release = inst.release.tolist() or [0.0]
+    begin = min(release) if i is None else release[integer(i, "data.request", 0, len(inst) - 1)]
+    later = fluid(inst.take(inst.release >= begin), cluster, {"max_wait": None, "latest": None})
+    return Fraction(begin) - Fraction(min(release)) + later
 
 
 def lagrangian(inst: Instance, cluster: Cluster, data: Any) -> Fraction:
@@ -100,7 +108,7 @@ def lagrangian(inst: Instance, cluster: Cluster, data: Any) -> Fraction:
                 cost[some] += x * (prompt[i] + j - np.arange(some.start, some.stop).astype(number)) if per_token else x
             minima += int(cost.min())
     value = GB * (theta * _least_steps(inst, cluster, last) - rho) + minima
-    return Fraction(value, GB * scale) + _constant(inst, cluster)
+    return Fraction(value, GB * scale) + _seconds(inst, cluster, 0, 0)
 
 
 def forced(inst: Instance, cluster: Cluster, data: Any) -> Fraction:
@@ -113,8 +121,7 @@ def forced(inst: Instance, cluster: Cluster, data: Any) -> Fraction:
     for i in np.flatnonzero(free & (inst.release < last)).tolist():
         raise CertificateError(f"request {i} may find a free slot before step {last[i]}")
     peak = peaks(inst, cluster, last.tolist(), "pigeonhole")
-    c, a = Fraction(cluster.step_time.fixed), Fraction(cluster.step_time.per_token)
-    return c * len(peak) + a * sum(peak) + _constant(inst, cluster)
+    return _seconds(inst, cluster, len(peak), sum(peak))
 
 
 def infeasible(inst: Instance, cluster: Cluster, data: Any) -> float:

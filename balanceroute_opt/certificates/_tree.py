@@ -98,9 +98,8 @@ class _Part:
 
 def _axis(inst: Instance, start: list[int]) -> list[tuple[int, int, int]]:
     """First position of each request, the one behind its last, and its prompt."""
-    output = inst.output.tolist()
-    begin, _ = positions(start, [t + o for t, o in zip(start, output, strict=True)])
-    return [(b, b + o, s) for b, o, s in zip(begin, output, inst.prompt.tolist(), strict=True)]
+    begin, _ = positions(start, (np.array(start, np.int64) + inst.output).tolist())
+    return [(b, b + o, s) for b, o, s in zip(begin, inst.output.tolist(), inst.prompt.tolist(), strict=True)]
 
 
 def tree(inst: Instance, cluster: Cluster, data: Any) -> float:

@@ -15,17 +15,17 @@ from .verifier import verify
 
 __all__ = ["Bound"]
 
-_UNIT = {"placement": "token-steps", "schedule": "s"}
+_UNIT = {"placement": "token-steps", "schedule": "s", "makespan": "s"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Bound:
-    """A lower bound on the optimum of one of the two hindsight problems (``docs/model.md``, sections 6-8).
+    """A lower bound on the optimum of a hindsight problem, or on all makespans (``docs/model.md``, sections 6-8).
 
     Attributes
     ----------
     value : int or float
-        Placement: token-steps, an integer. Schedule: seconds, the largest float that is not above `exact`.
+        Placement: token-steps, an integer. Schedule and makespan: seconds, the largest float that is not above `exact`.
     method : str
         ``fluid``, ``item``, ...
     status : {"certified", "claimed"}
@@ -33,7 +33,7 @@ class Bound:
         solver says so.
     certificate : dict or None
         Plain JSON data (``docs/certificates.md``); None if the bound is only claimed.
-    problem : {"placement", "schedule"}
+    problem : {"placement", "schedule", "makespan"}
     exact : int or Fraction
         The bound before rounding.
     instance, cluster : str
@@ -50,7 +50,7 @@ class Bound:
     method: str
     status: Literal["certified", "claimed"]
     certificate: dict[str, Any] | None
-    problem: Literal["placement", "schedule"]
+    problem: Literal["placement", "schedule", "makespan"]
     exact: int | Fraction
     instance: str
     cluster: str
@@ -101,6 +101,13 @@ class Bound:
             windows=windows,
         )
 
+    @classmethod
+    def makespan(cls, inst: Instance, cluster: Cluster, value: Fraction, request: int | None) -> Bound:
+        """A bound on the makespan of every run on the wall clock, counted on from the arrival of `request`."""
+        certificate = new_certificate("makespan", "arrival", inst, cluster, value, {"request": request})
+        digests = inst.digest(), cluster.digest()
+        return cls(largest_float_below(value), "arrival", "certified", certificate, "makespan", value, *digests)
+
     def reproduced(self, inst: Instance, cluster: Cluster, who: str = "") -> int | float | None:
         """What the verifier reproduces from the certificate: the value; None if the bound is only claimed.
 
@@ -119,7 +126,9 @@ class Bound:
 
     def _lines(self) -> list[tuple[str, str]]:
         number = f"{self.value:,}" if isinstance(self.value, int) else f"{self.value:.12g}"
-        over = "given starts" if self.problem == "placement" else f"start windows: {self.windows}"
+        over = {"placement": "given starts", "makespan": "every run"}.get(
+            self.problem, f"start windows: {self.windows}"
+        )
         return [
             ("value", f"{number} {_UNIT[self.problem]}"),
             ("method", self.method),

@@ -14,8 +14,8 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
-from ..errors import CertificateError
-from ..instance import Cluster, Instance, require_fit, require_step_clock
+from ..errors import CertificateError, InputError
+from ..instance import Cluster, Instance, require_fit
 from . import _placement, _schedule, _tree
 from .format import INFEASIBLE, header, integer, largest_float_below, rational, read_certificate, show
 
@@ -26,10 +26,8 @@ _PROOFS: dict[tuple[str, str], Callable[[Instance, Cluster, Any], int | float | 
     **{("placement", kind): _tree.tree for kind in ("window", "tree")},
     ("placement", "enumeration"): _tree.enumeration,
     ("placement", "infeasible"): _placement.infeasible,
-    ("schedule", "fluid"): _schedule.fluid,
-    ("schedule", "lagrangian"): _schedule.lagrangian,
-    ("schedule", "forced"): _schedule.forced,
-    ("schedule", "infeasible"): _schedule.infeasible,
+    **{("schedule", kind): getattr(_schedule, kind) for kind in ("fluid", "lagrangian", "forced", "infeasible")},
+    ("makespan", "arrival"): _schedule.arrival,
 }
 
 
@@ -39,7 +37,7 @@ def verify(inst: Instance, cluster: Cluster, certificate: dict[str, Any] | str |
     Parameters
     ----------
     inst : Instance
-        On the step clock.
+        On the step clock; for makespans on the wall clock.
     cluster : Cluster
     certificate : dict or path
         The certificate, or a ``.json`` or ``.json.gz`` file that holds it.
@@ -47,8 +45,8 @@ def verify(inst: Instance, cluster: Cluster, certificate: dict[str, Any] | str |
     Returns
     -------
     int or float
-        The certified lower bound: token-steps (placement), or seconds (schedule; the largest float
-        that is not above the exact rational). ``math.inf``: there is no solution at all.
+        The certified lower bound: token-steps (placement), or seconds (schedule, makespan; the largest
+        float that is not above the exact rational). ``math.inf``: there is no solution at all.
 
     Raises
     ------
@@ -56,13 +54,15 @@ def verify(inst: Instance, cluster: Cluster, certificate: dict[str, Any] | str |
         If the certificate is malformed, of a newer schema, for another instance or cluster, or proves
         less than it claims.
     InputError
-        If the file cannot be read, or the instance is on the wall clock.
+        If the file cannot be read, or the instance is on the other clock.
     """
-    require_step_clock(inst, "verify")
     require_fit(inst, cluster)
     if isinstance(certificate, (str, os.PathLike)):
         certificate = read_certificate(certificate)
     problem, kind, instance, machine, claim, data = header(certificate)
+    clock = "wall" if problem == "makespan" else "step"
+    if inst.clock != clock:
+        raise InputError(f"{show(problem)} certificates are about the {clock} clock; the instance is on the other one")
     for name, given, own in (("instance", instance, inst.digest()), ("cluster", machine, cluster.digest())):
         if given != own:
             raise CertificateError(f"the certificate is for {name} {show(given[:12])}, not {own[:12]!r}")
@@ -72,7 +72,7 @@ def verify(inst: Instance, cluster: Cluster, certificate: dict[str, Any] | str |
         raise CertificateError(f"no proof is known of kind {show(f'{problem} {kind}')}; kinds: {known}")
     claimed: int | float | Fraction = math.inf
     if claim != INFEASIBLE:
-        claimed = rational(claim, "claim") if problem == "schedule" else integer(claim, "claim", 0)
+        claimed = integer(claim, "claim", 0) if problem == "placement" else rational(claim, "claim")
     proved = proof(inst, cluster, data)
     if claimed > proved:
         raise CertificateError(f"the certificate claims {show(claim)} and proves {show(proved)}")

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..instance import Cluster, Instance
 from ..schedule import Schedule, check, peak_loads
 
-__all__ = ["HindsightRatio", "hindsight_ratio", "percent"]
+__all__ = ["HindsightRatio", "above_makespan", "hindsight_ratio", "makespan", "percent"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def hindsight_ratio(run: Any, bound: Bound, best: Any = None) -> HindsightRatio:
     Raises
     ------
     InputError
-        If the bound is for another instance, cluster or other starts, the run had preemptions (the
+        If the bound is of makespans, for another instance, cluster or other starts, the run had preemptions (the
         oracles do not model them), its cost is not that of its schedule, or `best` solves another
         problem.
     InvalidSchedule
@@ -80,6 +80,8 @@ def hindsight_ratio(run: Any, bound: Bound, best: Any = None) -> HindsightRatio:
     inst, cluster, sched = run.instance, run.cluster, run.schedule
     if run.preemptions:
         raise InputError(f"the run had {run.preemptions} preemptions, which the hindsight problems do not model")
+    if bound.problem == "makespan":
+        raise InputError("a makespan bound is no bound on a hindsight problem; it stands beside the run's makespan")
     if bound.instance != inst.digest():
         raise InputError("the bound is for another instance than the run's; use run.instance for both")
     if bound.cluster != cluster.digest():
@@ -111,6 +113,36 @@ def hindsight_ratio(run: Any, bound: Bound, best: Any = None) -> HindsightRatio:
         + (f" ({bound.windows})" if bound.windows else ""),
         certified=bound.status == "certified",
     )
+
+
+def makespan(run: Any) -> float:
+    """Seconds from the first arrival to the end of the last step, on the run's own clock.
+
+    Parameters
+    ----------
+    run : Run
+        On the wall clock.
+
+    Raises
+    ------
+    InputError
+        If it is on the step clock.
+    """
+    if run.arrival is None:
+        raise InputError("a makespan needs the wall clock, and the run is on the step clock")
+    steps = run.steps
+    if not len(steps):
+        return 0.0
+    last = run.cluster.step_time.seconds(int(steps.peak[-1]), int(steps.total[-1]), run.cluster.workers)
+    return float(steps.time[-1] + last - run.arrival.min())
+
+
+def above_makespan(seconds: float, bound: Bound) -> float:
+    """The share by which a makespan is above the bound on all makespans, >= 0.
+
+    The clock of a run adds rounded step times, and can be some last digits below what the same run takes exactly.
+    """
+    return max(0.0, seconds / bound.value - 1) if bound.value > 0 else 0.0
 
 
 def percent(share: float, up: bool) -> str:

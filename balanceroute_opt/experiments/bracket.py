@@ -23,9 +23,9 @@ import numpy as np
 
 from .. import __version__
 from .._validate import Int64Array, integer, real
-from ..certificates import verify, write_certificate
+from ..certificates import Bound, verify, write_certificate
 from ..errors import CertificateError, InputError
-from ..evaluation.ratios import percent
+from ..evaluation.ratios import above_makespan, makespan, percent
 from ..files import write_instance, write_schedule
 from ..instance import Cluster, Instance, require_fit
 from ..oracles.anytime import search_placement
@@ -113,15 +113,17 @@ class Bracket:
     rows : list of dict
         One per run, best first by ``peak_sum`` over its bound: ``router``, ``problem``, ``peak_sum``, ``above_best``
         and ``above_bound`` (shares, P1), ``decode_time``, ``time_above_best``, ``time_above_bound`` (P2),
-        ``makespan`` and ``makespan_above_bound`` (wall clock).
+        ``makespan`` (seconds from the first arrival) and ``makespan_above_bound`` (wall clock).
     problems : list of Problem
     skipped : dict of str to str
         Routers that cannot run here, and why.
     workload, cluster : dict
-    makespan_bound : float or None
-        Common to all routers, seconds; on the wall clock.
+    makespan_bound : Bound or None
+        Common to all routers, certified; on the wall clock.
     schedules : dict of str to Schedule
         Of every run.
+    instance : Instance
+        What was simulated.
     """
 
     rows: list[dict[str, Any]]
@@ -129,8 +131,9 @@ class Bracket:
     skipped: dict[str, str]
     workload: dict[str, Any]
     cluster: dict[str, Any]
-    makespan_bound: float | None
+    makespan_bound: Bound | None
     schedules: dict[str, Schedule]
+    instance: Instance
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for ``json.dumps``."""
@@ -140,7 +143,7 @@ class Bracket:
                 "version": 1,
                 "workload": self.workload,
                 "cluster": self.cluster,
-                "makespan_bound": self.makespan_bound,
+                "makespan_bound": None if self.makespan_bound is None else self.makespan_bound.value,
                 "rows": self.rows,
                 "problems": [
                     {
@@ -234,6 +237,9 @@ class Bracket:
         except OSError as exc:
             raise InputError(f"{folder}: {exc.strerror or exc}") from None
         cluster = Cluster.from_dict(self.cluster)
+        if self.makespan_bound is not None and self.makespan_bound.certificate is not None:
+            write_instance(self.instance, folder / "makespan.instance.json.gz", force, cluster)
+            write_certificate(self.makespan_bound.certificate, folder / "makespan.certificate.json.gz", force)
         for p in self.problems:
             stem = folder / p.name
             write_instance(p.instance, f"{stem}.instance.json.gz", force, cluster, p.start)
@@ -335,7 +341,7 @@ def bracket(
     if not all(isinstance(spec, str) for spec in specs):
         raise InputError("brackets take routers by text (a name, or FILE.py:CLASS): tasks are kept by what they say")
     kept = None if store is None else RowStore(store)
-    shared = {"format": 2, "version": __version__, "instance": inst.digest(), "cluster": cluster.digest()}
+    shared = {"format": 3, "version": __version__, "instance": inst.digest(), "cluster": cluster.digest()}
 
     def run_all(stage: str, tasks: dict[str, tuple[dict[str, Any], tuple[Any, ...]]]) -> dict[str, dict[str, Any]]:
         """Results by name, from the store or computed; a task is (what decides it, arguments of its function)."""
@@ -429,15 +435,8 @@ def _run(inst: Instance, cluster: Cluster, spec: str, seed: int) -> dict[str, An
         "peak_sum": run.peak_sum,
         "decode_time": run.decode_time,
         "excess": metrics["excess"],
-        "makespan": _makespan(run) if inst.clock == "wall" else None,
+        "makespan": makespan(run) if inst.clock == "wall" else None,
     }
-
-
-def _makespan(run: Any) -> float:
-    """End of the last step, seconds."""
-    time, steps = run.cluster.step_time, run.steps
-    last = time.fixed + time.per_token * steps.peak[-1] + time.per_mean_token * (steps.total[-1] / run.cluster.workers)
-    return float(steps.time[-1] + last)
 
 
 def _search(
@@ -584,6 +583,8 @@ def _bracket(
     inst: Instance, cluster: Cluster, runs: dict[str, dict[str, Any]], problems: list[Problem], skipped: dict[str, str]
 ) -> Bracket:
     common = makespan_bound(inst, cluster) if inst.clock == "wall" else None
+    if common is not None:
+        common.reproduced(inst, cluster)
     rows, schedules = [], {}
     for p in problems:
         for s in p.routers:
@@ -601,10 +602,10 @@ def _bracket(
                 "time_above_bound": None if p.time_bound is None else run["decode_time"] / p.time_bound - 1,
             }
             if common is not None:
-                row |= {"makespan": run["makespan"], "makespan_above_bound": run["makespan"] / common - 1}
+                row |= {"makespan": run["makespan"], "makespan_above_bound": above_makespan(run["makespan"], common)}
             rows.append(row)
     rows.sort(key=lambda row: (row["above_bound"], row["router"]))
-    return Bracket(rows, problems, skipped, describe(inst, cluster), cluster.as_dict(), common, schedules)
+    return Bracket(rows, problems, skipped, describe(inst, cluster), cluster.as_dict(), common, schedules, inst)
 
 
 def _schedule_words(p: Problem) -> str:

@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._validate import integer
-from ..certificates import write_certificate
+from ..certificates import Bound, write_certificate
 from ..errors import InputError
 from ..evaluation.intervals import mean_and_half_width
-from ..evaluation.ratios import hindsight_ratio, percent
+from ..evaluation.ratios import above_makespan, hindsight_ratio, makespan, percent
 from ..files import write_instance, write_schedule
 from ..instance import Cluster, Instance, require_fit
 from ..metrics import METRICS, Window, window_bounds
 from ..oracles.bounds import placement_bound
+from ..oracles.makespan import makespan_bound
 from ..schedule import check
 from ..simulator import simulate
 from .engine import require_jobs
@@ -49,7 +50,7 @@ _SHOWN: dict[str, tuple[str, float, str]] = {
     "excess": ("excess\n%", 100, ".2f"),
 }
 _MORE_IS_BETTER = {"throughput"}
-_LISTS = ("best_known", "schedule_bound", "schedule_best_known")  # over seeds, beside the bound's
+_LISTS = ("best_known", "schedule_bound", "schedule_best_known", "makespan")  # over seeds, beside the bound's
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -65,7 +66,9 @@ class Comparison:
         for one run); ``wait_unit``; ``bound_method``, ``bound`` and ``verified_value`` (token-steps, lists with an
         entry per seed), ``certified``, ``verified``; ``hindsight_lower``, ``hindsight_upper`` (the widest bracket
         over the seeds); ``at_most_above``: ``hindsight_upper - 1``, how much more than the best placement with the
-        same admission steps the ``peak_sum`` of the run can be at most. None where there is no number.
+        same admission steps the ``peak_sum`` of the run can be at most. None where there is no number. On the wall
+        clock ``makespan`` (seconds from the first arrival to the end of the last step, a list) and
+        ``makespan_above_bound`` (the largest over the seeds, a share); else empty and None.
         With `hindsight`, also ``best_known`` (token-steps, a list) and ``best_known_by``, which give
         ``hindsight_lower``; and for the schedule problem in which no request starts later than in the run
         (``schedule_windows``: ``latest``) ``schedule_bound_method``, ``schedule_bound`` and ``schedule_best_known``
@@ -79,6 +82,8 @@ class Comparison:
         Of the metrics; bounds are always over all steps.
     hindsight : int
         Moves of the search for best known schedules, per run; 0: none was made, and there are no brackets.
+    makespan_bound : Bound or None
+        On the makespan of every run, certified and verified; None on the step clock.
     """
 
     rows: list[dict[str, Any]]
@@ -87,6 +92,7 @@ class Comparison:
     cluster: dict[str, Any]
     window: Window
     hindsight: int = 0
+    makespan_bound: Bound | None = None
 
     def table(self, sort: str = "excess", metrics: Sequence[str] = ()) -> Table:
         """A table for the terminal (:mod:`rich`), best first by the metric `sort`, with further columns `metrics`.
@@ -163,7 +169,18 @@ class Comparison:
                     f"Waits differ strongly, from {' to '.join(ends)} at p99. The bound does not judge them: "
                     "it takes each router's admission steps as given."
                 )
+        if self.makespan_bound is not None:
+            lines.append(self._makespans(self.makespan_bound))
         return lines
+
+    def _makespans(self, bound: Bound) -> str:
+        ends = sorted(self.rows, key=lambda row: (row["makespan_above_bound"], row["router"]))
+        shares = [f"{percent(row['makespan_above_bound'], up=True)} ({row['router']})" for row in ends]
+        above = shares[0] if len(ends) == 1 else f"{shares[0]} to {shares[-1]}"
+        return (
+            f"No run of any router ends before {bound.value:,.6g} s after the first arrival (certified, one bound for "
+            f"all): these end at most {above} later."
+        )
 
     def _winner(self, best: dict[str, Any]) -> str:
         name = best["router"]
@@ -205,6 +222,7 @@ class Comparison:
                 "cluster": self.cluster,
                 "window": self.window,
                 "hindsight": self.hindsight,
+                "makespan_bound": None if self.makespan_bound is None else self.makespan_bound.value,
                 "rows": self.rows,
                 "skipped": self.skipped,
                 "conclusions": self.sentences(),
@@ -233,6 +251,7 @@ class Comparison:
         floats |= dict.fromkeys(
             ("hindsight_lower", "hindsight_upper", "at_most_above", "schedule_lower", "schedule_upper"), pl.Float64
         )
+        floats["makespan_above_bound"] = pl.Float64
         return pl.DataFrame(flat, schema_overrides=floats, infer_schema_length=None)
 
     def text(self, sort: str = "excess", metrics: Sequence[str] = (), width: int = 100) -> str:
@@ -369,6 +388,9 @@ def compare(
     methods = [bound] if isinstance(bound, str) else list(bound)
     check_bounds(methods)
     target = None if certificates is None else _usable_folder(Path(certificates), force)
+    common = makespan_bound(inst, cluster) if inst.clock == "wall" else None
+    if common is not None:
+        common.reproduced(inst, cluster)
 
     tasks: list[tuple[Any, str, int]] = []
     for spec in specs:
@@ -391,6 +413,9 @@ def compare(
             result["brackets"] = pair
             result["ratio"] = (pair[0].ratio.lower, pair[0].ratio.upper)
         if scratch is not None and target is not None:
+            if common is not None and common.certificate is not None:
+                write_instance(inst, scratch / "makespan.instance.json.gz", cluster=cluster)
+                write_certificate(common.certificate, scratch / "makespan.certificate.json.gz")
             target.mkdir(exist_ok=True)
             for file in sorted(scratch.iterdir()):
                 os.replace(file, target / file.name)
@@ -404,11 +429,11 @@ def compare(
         label, router = router_from(spec)
         runs_of = [r for (_, other, _), r in zip(tasks, results, strict=True) if other == label and isinstance(r, dict)]
         if runs_of:
-            rows.append(_row(label, router, runs_of))
+            rows.append(_row(label, router, runs_of, common))
     if not rows:
         raise InputError(f"no router can run here: {'; '.join(f'{k}: {v}' for k, v in skipped.items())}")
     rows.sort(key=lambda row: (math.isnan(row["excess"]), row["excess"], row["router"]))
-    return Comparison(rows, skipped, describe(inst, cluster), cluster.as_dict(), window, hindsight)
+    return Comparison(rows, skipped, describe(inst, cluster), cluster.as_dict(), window, hindsight, common)
 
 
 def check_bounds(methods: Sequence[str]) -> None:
@@ -448,6 +473,8 @@ def _one(
             raise
         return str(exc)
     result: dict[str, Any] = {"seed": seed, "metrics": run.metrics(window), "bound": None}
+    if inst.clock == "wall":
+        result["makespan"] = makespan(run)
     if run.preemptions:
         return result
     check(run.instance, cluster, run.schedule)
@@ -468,7 +495,7 @@ def _one(
     return result | {"bound": best.value, "method": best.method, "proved": proved, "ratio": (ratio.lower, ratio.upper)}
 
 
-def _row(label: str, router: Any, runs: list[dict[str, Any]]) -> dict[str, Any]:
+def _row(label: str, router: Any, runs: list[dict[str, Any]], common: Bound | None) -> dict[str, Any]:
     """One router's runs as a row of the table."""
     first = runs[0]["metrics"]
     row: dict[str, Any] = {
@@ -489,6 +516,7 @@ def _row(label: str, router: Any, runs: list[dict[str, Any]]) -> dict[str, Any]:
     proved = [run["proved"] for run in runs] if bounded else []
     certified = bounded and None not in proved
     upper = max(run["ratio"][1] for run in runs) if bounded else None
+    ends = [] if common is None else [run["makespan"] for run in runs]
     return row | {
         "wait_unit": first["wait_unit"],
         "half_width": half,
@@ -500,6 +528,8 @@ def _row(label: str, router: Any, runs: list[dict[str, Any]]) -> dict[str, Any]:
         "hindsight_lower": min(run["ratio"][0] for run in runs) if bounded else None,
         "hindsight_upper": upper,
         "at_most_above": None if upper is None else upper - 1,
+        "makespan": ends,
+        "makespan_above_bound": None if common is None else above_makespan(max(ends), common),
         **bracket_fields([run["brackets"] for run in runs] if bounded and "brackets" in runs[0] else []),
     }
 

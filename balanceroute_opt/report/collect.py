@@ -176,9 +176,12 @@ def _of_folder(folder: Path) -> Report:
     runs: list[tuple[str, Run]] = []
     parts: list[Report] = []
     left: list[str] = []
+    common: list[str] = []
     for path in sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")):
         name = path.name
-        if name.endswith(_ENDING):
+        if name == f"makespan{_ENDING}":
+            common.append(_makespan(path))
+        elif name.endswith(_ENDING):
             runs.append((name.removesuffix(_ENDING), _from_proof(path)))
         elif name.endswith((".schedule.json.gz", ".certificate.json.gz")):
             continue  # read with their instance
@@ -194,7 +197,7 @@ def _of_folder(folder: Path) -> Report:
         parts.insert(0, _of_runs(runs, folder))
     if not parts:
         raise InputError(f"{folder}: holds no saved run, comparison, table or certificate")
-    notes = [note for part in parts for note in part.notes]
+    notes = [note for part in parts for note in part.notes] + common
     if left:
         notes.append(f"Not read, as they are no results: {', '.join(left)}.")
     return Report(
@@ -216,6 +219,15 @@ class _Proof:
     schedule: Schedule
     router: str
     certificate: dict[str, Any] | None
+
+
+def _makespan(path: Path) -> str:
+    """What the certificate beside the workload proves of all its runs, verified."""
+    inst, cluster, _ = read_problem(path)
+    if cluster is None:
+        raise InputError(f"{path}: holds no cluster")
+    proved = verify(inst, cluster, f"{str(path).removesuffix(_ENDING)}.certificate.json.gz")
+    return f"No run of any router ends before {proved:,.6g} s after the first arrival (certified, one bound for all)."
 
 
 def _from_proof(path: Path) -> Any:
