@@ -86,6 +86,20 @@ def test_public_traces_are_sandwiched(name: str, load: float, traces: Path) -> N
             assert p.time_bound <= p.best_decode_time <= row["decode_time"]
 
 
+def test_idle_processes_become_threads_of_timed_searches(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def look(function, tasks, *engine):
+        seen.extend(arguments for arguments in tasks.values() if arguments[0] == "search")
+        return complete(function, tasks)
+
+    monkeypatch.setattr("balanceroute_opt.experiments.bracket.complete", look)
+    inst = problem("step", 1.2).head(40)
+    for options in ({"minutes": 0.001}, {"minutes": 0.001, "restarts": 2}, {"moves": 1000}):
+        bro.bracket(inst, CLUSTER, "least-kv", schedule=False, jobs=3, **options)
+    assert [arguments[-1] for arguments in seen] == [3, 1, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
