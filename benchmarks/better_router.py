@@ -23,12 +23,11 @@ import numpy as np
 
 import balanceroute_opt as bro
 from balanceroute_opt.evaluation.intervals import mean_and_half_width
-from balanceroute_opt.experiments.workload import prepare
+from balanceroute_opt.experiments.workload import prepare, shuffled_blocks
 from balanceroute_opt.routers import BR0, LPT, Deferral, LeastKV
 
 CLUSTER = bro.Cluster(workers=8, slots=72)
 SEEDS = range(5)
-BLOCKS = 20
 LOADS = (0.6, 0.8, 0.95, 1.1)
 TRAINING = ("azure_2023_code", "bfio", "poisson-lognormal", "azure-2024-long")
 TRACES = ("azure_2023_conv", "mooncake_conversation", "burstgpt_1_first400", "burstgpt_3_first400", "azure_2023_code")
@@ -65,14 +64,6 @@ class HeldBack:
         return [i for i, _ in chosen], [g for _, g in chosen]
 
 
-def shuffled(inst: bro.Instance, seed: int) -> bro.Instance:
-    """Blocks of consecutive requests in a random order, with their lengths and the gaps before them."""
-    blocks = np.array_split(np.arange(len(inst)), BLOCKS)
-    order = np.concatenate([blocks[b] for b in np.random.default_rng(seed).permutation(BLOCKS)])
-    gaps = np.diff(inst.release, prepend=inst.release[0])
-    return bro.Instance(np.cumsum(gaps[order]), inst.prompt[order], inst.output[order], clock=inst.clock)
-
-
 def sharegpt(folder: Path, seed: int, n: int = 10_000) -> bro.Instance:
     """Lengths of `n` conversations drawn without replacement, with Poisson arrivals."""
     with gzip.open(folder / "lengths_sharegpt_predicted.csv.gz", "rt") as file:
@@ -87,10 +78,10 @@ def workloads(folder: Path) -> dict[str, Callable[[int], bro.Instance]]:
     found: dict[str, Callable[[int], bro.Instance]] = {}
     traces = {name: bro.read_trace(folder / f"{name}.csv.gz") for name in TRACES}
     for name in TRACES[:-1]:
-        found[name] = partial(shuffled, traces[name])
+        found[name] = partial(shuffled_blocks, traces[name])
     found["sharegpt lengths"] = lambda seed: sharegpt(folder, seed)
     found["servegen"] = lambda seed: bro.generate("servegen", GENERATED["servegen"], seed, folder=folder)
-    found[TRACES[-1]] = partial(shuffled, traces[TRACES[-1]])
+    found[TRACES[-1]] = partial(shuffled_blocks, traces[TRACES[-1]])
     for name in TRAINING[1:]:
         found[name] = partial(bro.generate, name, GENERATED[name])
     return found
@@ -144,7 +135,9 @@ def table(folder: Path) -> None:
 def frontier(folder: Path) -> None:
     """Excess against wait on azure conv at u = 0.8: the trace as it is, and five shuffles of it."""
     trace = bro.read_trace(folder / "azure_2023_conv.csv.gz")
-    cases = [prepare(i, CLUSTER, clock="step", utilization=0.8) for i in (trace, *(shuffled(trace, s) for s in SEEDS))]
+    cases = [
+        prepare(i, CLUSTER, clock="step", utilization=0.8) for i in (trace, *(shuffled_blocks(trace, s) for s in SEEDS))
+    ]
     routers: dict[str, object] = {"least-kv": LeastKV(), "lpt": LPT()}
     routers |= {f"longest that fits, D={d}": HeldBack(d) for d in (4, 8, 16)}
     routers |= {f"deferral, D={d}": Deferral(max_wait=d) for d in (0, 1, 2, 4, 8, 12, 16, 32)}

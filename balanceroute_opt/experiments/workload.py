@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from .._validate import real
+import numpy as np
+
+from .._validate import integer, real
 from ..errors import InputError
 from ..instance import Cluster, Instance
 
-__all__ = ["describe", "plain", "prepare", "seconds_per_step"]
+__all__ = ["describe", "plain", "prepare", "seconds_per_step", "shuffled_blocks"]
 
 
 def prepare(
@@ -78,6 +80,45 @@ def seconds_per_step(inst: Instance, cluster: Cluster, utilization: float | None
     if tau <= 0:
         raise InputError("cannot go from seconds to steps: by this step time a step takes 0 s; give a utilization")
     return tau
+
+
+def shuffled_blocks(inst: Instance, seed: int, blocks: int = 20) -> Instance:
+    """A second sample of a trace: its blocks of consecutive requests in a random order [ours].
+
+    A request keeps its lengths, its key and the gap before it, so that load, lengths and what neighbours have in common
+    stay. Samples of one trace hold the same requests: they tell the luck of the order, not that of another day.
+
+    Parameters
+    ----------
+    inst : Instance
+    seed : int
+        >= 0.
+    blocks : int
+        Blocks of nearly equal size in the order of release, >= 1; with fewer requests than blocks some are empty.
+
+    Returns
+    -------
+    Instance
+        In the order of release. The first release is the gap before the request that comes first now.
+
+    Raises
+    ------
+    InputError
+        If an option is out of range.
+
+    Examples
+    --------
+    >>> inst = Instance(release=[10, 12, 15, 19], prompt=[1, 2, 3, 4], output=[1, 1, 1, 1])
+    >>> other = shuffled_blocks(inst, seed=0, blocks=2)
+    >>> other.prompt.tolist(), other.release.tolist()
+    ([3, 4, 1, 2], [3, 7, 7, 9])
+    """
+    ordered = inst.take(np.argsort(inst.release, kind="stable"))
+    parts = np.array_split(np.arange(len(inst)), integer(blocks, "blocks", 1))
+    order = np.random.default_rng(integer(seed, "seed", 0)).permutation(len(parts))
+    chosen = np.concatenate([parts[b] for b in order])
+    gaps = np.diff(ordered.release, prepend=ordered.release[:1])
+    return ordered.take(chosen).replace(release=np.cumsum(gaps[chosen]))
 
 
 def describe(inst: Instance, cluster: Cluster) -> dict[str, Any]:
