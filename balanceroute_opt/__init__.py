@@ -61,6 +61,7 @@ _PUBLIC = {
     "relaxation": "oracles.relaxation",
     "placement_bound": "oracles.bounds",
     "schedule_bound": "oracles.bounds",
+    "makespan_bound": "oracles.makespan",
     "HindsightRatio": "evaluation.ratios",
     "hindsight_ratio": "evaluation.ratios",
     "Comparison": "experiments.comparison",
