@@ -109,7 +109,7 @@ def shuffled_blocks(inst: Instance, seed: int, blocks: int = 20) -> Instance:
     Examples
     --------
     >>> inst = Instance(release=[10, 12, 15, 19], prompt=[1, 2, 3, 4], output=[1, 1, 1, 1])
-    >>> other = shuffled_blocks(inst, seed=0, blocks=2)
+    >>> other = shuffled_blocks(inst, seed=3, blocks=2)
     >>> other.prompt.tolist(), other.release.tolist()
     ([3, 4, 1, 2], [3, 7, 7, 9])
     """
