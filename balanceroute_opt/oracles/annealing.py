@@ -27,6 +27,7 @@ _MANY = 16  # workers, from which on requests of full workers and workers with l
 _NEAR = 40  # requests, by start, among which a partner for an exchange is drawn
 _MOVES = 0.65  # share of moves, the others are exchanges
 _SAMPLES = 20_000
+_SWEPT = 2000  # requests of a block
 
 
 class Annealing:
@@ -132,14 +133,27 @@ class Annealing:
         parts = []
         for t, (lo, hi) in enumerate(zip([0, *cut], [*cut, n], strict=True)):
             last = int(self._begin[hi]) if hi < n else steps
-            parts.append((lo, hi, last, moves * (hi - lo) // n, temperature, even, t, _NOTHING))
+            parts.append((lo, hi, last, moves * (hi - lo) // n, temperature, even, t))
         if len(parts) == 1:
-            done = [self._run(*parts[0])]
+            done = [self._sweep(*parts[0])]
         else:
             with ThreadPoolExecutor(len(parts)) as pool:
-                done = list(pool.map(lambda part: self._run(*part), parts))
+                done = list(pool.map(lambda part: self._sweep(*part), parts))
         self.price += sum(int(d[0]) for d in done)
         self.over += sum(int(d[1]) for d in done)
+
+    def _sweep(
+        self, lo: int, hi: int, last: int, moves: int, temperature: float, even: float, stream: int
+    ) -> Int64Array:
+        """A stretch block by block: the loads that a block of requests touches stay in the caches."""
+        blocks = max(1, round((hi - lo) / _SWEPT))
+        total, done = np.zeros(3, np.int64), 0
+        for k in range(1, blocks + 1):
+            a, b = lo + (k - 1) * (hi - lo) // blocks, lo + k * (hi - lo) // blocks
+            due = moves * (b - lo) // max(1, hi - lo)
+            total += self._run(a, b, last, due - done, temperature, even, stream, _NOTHING)
+            done = due
+        return total
 
     def _run(
         self, lo: int, hi: int, last: int, moves: int, temperature: float, even: float, stream: int, rises: Float64Array
