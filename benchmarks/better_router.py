@@ -1,7 +1,8 @@
-"""`deferral` beside `least-kv` and `br-0`, on every shared trace and at four loads; and its frontier.
+"""`deferral` beside `least-kv` and `br-0`, on every shared trace and at four loads; its frontier; where its gain lies.
 
     python benchmarks/better_router.py [FOLDER OF TRACES]
     python benchmarks/better_router.py --frontier [FOLDER OF TRACES]
+    python benchmarks/better_router.py --where [FOLDER OF TRACES]
 
 8 workers, 72 slots, step clock. Five seeds per row. Traces: the seed permutes 20 blocks of consecutive requests, each
 with its lengths and gaps; other rows: the seed of the generator (ShareGPT has no arrivals, so they are Poisson). Excess
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import itertools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -157,10 +159,94 @@ def frontier(folder: Path) -> None:
         )
 
 
+def where(folder: Path) -> None:
+    """Azure conv at u = 0.8, five shuffles: excess by slots in use, and rises of the largest load by prompt."""
+    trace = bro.read_trace(folder / "azure_2023_conv.csv.gz")
+    cases = [prepare(shuffled_blocks(trace, s), CLUSTER, clock="step", utilization=0.8) for s in SEEDS]
+    routers = {"least-kv": LeastKV(), "no wait": Deferral(max_wait=0), "deferral": Deferral()}
+    use, prompts = (0.6, 0.7, 0.8, 0.9, 1.0), (250, 500, 1000, 2000, 4000)
+    by_use, by_prompt = {}, {}
+    for label, router in routers.items():
+        parts = [gains(bro.simulate(inst, CLUSTER, router), use, prompts) for inst in cases]
+        by_use[label], by_prompt[label] = (np.mean([part[i] for part in parts], axis=0) for i in (0, 1))
+    print(f"{'slots in use':16} | {'steps':>6} | excess from these: " + " ".join(f"{x:>8}" for x in routers))
+    for b, name in enumerate([*classes([f"{100 * x:.0f} %" for x in use])[:-1], "all"]):
+        print(
+            f"{name:16} | {by_use['least-kv'][b, 0]:6.1%} | {'':18} "
+            + " ".join(f"{100 * by_use[x][b, 1]:8.2f}" for x in routers)
+        )
+    print(
+        f"\n{'prompt':16} | {'requests':>8} | rise, tokens per request: "
+        + " ".join(f"{x:>8}" for x in routers)
+        + f" | deferral: {'waits':>6} {'mean':>5}"
+    )
+    for b, name in enumerate(classes([f"{x:,}" for x in prompts])):
+        share, _, waits, mean = by_prompt["deferral"][b]
+        print(
+            f"{name:16} | {share:8.1%} | {'':25} "
+            + " ".join(f"{by_prompt[x][b, 1]:8.2f}" for x in routers)
+            + f" | {'':9} {waits:6.1%} {mean:5.2f}"
+        )
+
+
+def classes(edges: Sequence[str]) -> list[str]:
+    """Names of the intervals between edges."""
+    return [f"below {edges[0]}", *(f"{a} to {b}" for a, b in itertools.pairwise(edges)), f"{edges[-1]} and more"]
+
+
+def gains(run: bro.Run, use: Sequence[float], prompts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """By share of slots in use: share of the loaded steps, and the excess that comes from them. By prompt: share of
+    the requests, rise of the largest load per request of the trace, share that waits, mean wait.
+
+    A rise is what the admissions of a step add to the largest load, beyond the mean of that step; it is put down to
+    the largest prompt among those that come to the worker that then has it.
+    """
+    inst, sched = run.instance, run.schedule
+    workers = CLUSTER.workers
+    steps = int((sched.start + inst.output).max())
+    active, base, new = (np.zeros((workers, steps + 1), np.int64) for _ in range(3))
+    for at, sign in ((sched.start, 1), (sched.start + inst.output, -1)):
+        np.add.at(active, (sched.worker, at), sign)
+        np.add.at(base, (sched.worker, at), sign * (inst.prompt - sched.start))
+    np.add.at(new, (sched.worker, sched.start), inst.prompt)
+    active = active.cumsum(axis=1)
+    load = base.cumsum(axis=1) + active * np.arange(steps + 1)
+    if int(load.max(axis=0).sum()) != run.peak_sum:
+        raise AssertionError("the loads are not those of the run")
+    slots = active.sum(axis=0)
+    loaded = (slots > 0) & (np.arange(steps + 1) <= sched.start.max())
+    imbalance, work = workers * load.max(axis=0) - load.sum(axis=0), load.sum(axis=0)[loaded].sum()
+    level = np.digitize(slots / (workers * CLUSTER.slots), use)
+    by_use = [
+        (float((loaded & (level == b)).sum() / loaded.sum()), float(imbalance[loaded & (level == b)].sum() / work))
+        for b in range(len(use) + 1)
+    ]
+    unavoidable = np.maximum((load - new).max(axis=0), -(-load.sum(axis=0) // workers))
+    rise = np.maximum(load.max(axis=0) - unavoidable, 0)
+    at_top = np.flatnonzero(sched.worker == load.argmax(axis=0)[sched.start])
+    at_top = at_top[np.argsort(inst.prompt[at_top], kind="stable")]
+    charged = np.zeros(len(inst))
+    largest = dict(zip(sched.start[at_top].tolist(), at_top.tolist(), strict=True))
+    charged[list(largest.values())] = rise[list(largest)]
+    size, wait = np.digitize(inst.prompt, prompts), run.first_start - inst.release
+    by_prompt = [
+        (
+            float((size == b).mean()),
+            float(charged[size == b].sum() / len(inst)),
+            float((wait[size == b] > 0).mean()),
+            float(wait[size == b].mean()),
+        )
+        for b in range(len(prompts) + 1)
+    ]
+    return np.array(by_use), np.array(by_prompt)
+
+
 def main() -> None:
-    arguments = [a for a in sys.argv[1:] if a != "--frontier"]
+    modes = {"--frontier": frontier, "--where": where}
+    chosen = [mode for mode in modes if mode in sys.argv[1:]]
+    arguments = [a for a in sys.argv[1:] if a not in modes]
     folder = Path(arguments[0] if arguments else os.environ.get("BALANCEROUTE_TRACES", "../shared/traces"))
-    (frontier if "--frontier" in sys.argv[1:] else table)(folder)
+    (modes[chosen[0]] if chosen else table)(folder)
 
 
 if __name__ == "__main__":
