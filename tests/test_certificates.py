@@ -24,7 +24,7 @@ import balanceroute_opt as bro
 from balanceroute_opt import CertificateError, Cluster, InputError, Instance, StepTime
 from balanceroute_opt.certificates import new_certificate
 from balanceroute_opt.certificates import verifier as entrance
-from balanceroute_opt.oracles.forced import forced_bound
+from balanceroute_opt.oracles.forced import forced_bound, placed_bound
 from balanceroute_opt.oracles.makespan import makespan_bound
 
 CERTIFICATES = Path(bro.__file__).parent / "certificates"
@@ -628,6 +628,47 @@ def test_tampered_trees_are_refused(by_hand, tmp_path, change):
     assert len(str(error.value)) < 400
 
 
+def placed(inst, cluster, kind, proof, peak_sum):
+    """A schedule certificate for the starts of a placement proof."""
+    start = np.array(proof["start"])
+    limits = {"max_wait": None, "latest": proof["start"]}
+    certificate = {"kind": kind, "data": proof, "claim": peak_sum}
+    return placed_bound(inst, cluster, start, "latest", limits, certificate).certificate
+
+
+def test_a_placement_proof_of_forced_starts_bounds_schedules(by_hand):
+    inst, cluster, content = by_hand
+    cluster = cluster.replace(step_time=StepTime(fixed=10.0, per_token=1.0, per_mean_token=2.0))
+    seconds = 10 * 4 + 20 + 2 * inst.total_work / 2
+    certificate = placed(inst, cluster, "tree", content, 20)
+    assert bro.verify(inst, cluster, certificate) == seconds
+    weaker = bro.placement_bound(inst, cluster, content["start"], "migration").certificate
+    assert bro.verify(inst, cluster, placed(inst, cluster, "migration", weaker["data"], 18)) == seconds - 2
+
+    def tampered(**new):
+        return certificate | {"data": certificate["data"] | new}
+
+    for wrong, words in (
+        (tampered(proof=content | {"start": [0, 0, 0, 3]}), "no placement proof of kind 'tree' for the last starts"),
+        (tampered(proof=None), "no placement proof"),
+        (tampered(kind="schedule"), "no placement proof of kind 'schedule'"),
+        (tampered(kind=["tree"]), "no placement proof"),
+        (tampered(proof=content | {"parts": []}), "claims .* and proves"),
+        (tampered(latest=[1, 0, 0, 2]), "may find a free slot"),
+        (tampered(max_wait=-1), "max_wait"),
+        (certificate | {"claim": f"{int(seconds) + 1}/1"}, "claims .* and proves"),
+    ):
+        with pytest.raises(CertificateError, match=words):
+            bro.verify(inst, cluster, wrong)
+
+
+def test_a_proof_that_nothing_can_be_placed_is_no_bound_in_seconds(overfull):
+    inst, cluster = overfull
+    proof = no_placement(inst, cluster)["data"]
+    with pytest.raises(CertificateError):
+        bro.verify(inst, cluster, placed(inst, cluster, "infeasible", proof, 0))
+
+
 def test_no_mutation_of_a_tree_proves_more_than_the_optimum():
     """Some mutations prove less, or the same in another way; none proves more than enumeration finds."""
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
@@ -1057,6 +1098,7 @@ def test_verify_and_check_need_no_solver(by_hand, overfull, tmp_path):
         certificate = bro.schedule_bound(inst, cluster, method, latest=start).certificate
         proofs[f"schedule {method}"] = (inst, cluster, certificate)
     proofs["forced"] = (inst, cluster, forced_bound(inst, cluster, start).certificate)
+    proofs["placed"] = (inst, cluster, placed(inst, cluster, "tree", content, 20))
     wall = inst.replace(release=inst.release * 0.1, clock="wall")
     proofs["no run"] = (wall, cluster, makespan_bound(wall, cluster).certificate)
     assert {(c["problem"], c["kind"]) for _, _, c in proofs.values()} == set(entrance._PROOFS)

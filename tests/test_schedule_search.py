@@ -193,6 +193,31 @@ def test_verifier_and_sweep_agree_on_what_is_forced(seed):
     assert proved <= best.objective
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_forced_starts_are_solved_as_a_placement_with_its_certificate(seed):
+    rng = np.random.default_rng(seed)
+    n = 6
+    inst = bro.Instance(rng.integers(0, 4, n), rng.integers(1, 9, n), rng.integers(1, 5, n))
+    cluster = bro.Cluster(2, 1, step_time=bro.StepTime(2.0, 0.7, 0.3))
+    latest = bro.simulate(inst, cluster, ("br-0", "lpt")[seed % 2]).schedule.start
+    best = bro.solve_schedule(inst, cluster, latest=latest, solver="enumeration")
+    seen = []
+    found = bro.solve_schedule(inst, cluster, latest=latest, progress=lambda *point: seen.append(point))
+    assert found.solver.startswith("placement")
+    assert (found.objective, found.status, found.bound_status) == (best.objective, "optimal", "certified")
+    assert bro.verify(inst, cluster, found.certificate) == found.certified.value
+    assert found.certified.value == pytest.approx(found.objective, rel=1e-12)
+    assert all(bound < found.objective + 1e-9 and cost > found.objective - 1e-9 for _, cost, bound in seen)
+
+
+def test_forced_starts_are_solved_up_to_thirty_requests_and_begin_with_the_run():
+    inst, cluster, sched = problem(30, 3, 4, 2, utilization=1.3)
+    found = bro.solve_schedule(inst, cluster, 30, latest=sched.start, warm=sched)
+    assert (found.status, found.bound_status) == ("optimal", "certified")
+    np.testing.assert_array_equal(found.schedule.start, sched.start)
+    assert bro.verify(inst, cluster, found.certificate) <= found.objective <= bro.decode_time(inst, cluster, sched)
+
+
 def test_without_a_limit_nothing_is_forced():
     inst, cluster, _ = problem(5, 2, 2, 0)
     with pytest.raises(bro.InputError, match="give max_wait or latest"):

@@ -111,9 +111,10 @@ def lagrangian(inst: Instance, cluster: Cluster, data: Any) -> Fraction:
     return Fraction(value, GB * scale) + _seconds(inst, cluster, 0, 0)
 
 
-def forced(inst: Instance, cluster: Cluster, data: Any) -> Fraction:
-    """``c*K + a*pigeonhole + b*W/G`` of the last starts: until they come, no request finds a free slot."""
-    last = np.array(_latest(inst, *fields(data, ("max_wait", "latest"), "data")), np.int64)
+def forced(inst: Instance, cluster: Cluster, data: Any, placement: Any = None) -> Fraction:
+    """``c*K + a*P + b*W/G`` of the last starts, P by pigeonhole or `placement`: before them no slot is ever free."""
+    max_wait, latest, *proof = fields(data, ("max_wait", "latest") + ("kind", "proof") * bool(placement), "data")
+    last = np.array(_latest(inst, max_wait, latest), np.int64)
     begins, ends, slots = np.sort(last), np.sort(last + inst.output), cluster.workers * cluster.slots
     taken = [np.searchsorted(begins, k, "right") - np.searchsorted(ends, k, "right") for k in (inst.release, ends)]
     fewer = ends[taken[1] < slots]  # only here do steps with a free slot begin
@@ -121,7 +122,10 @@ def forced(inst: Instance, cluster: Cluster, data: Any) -> Fraction:
     for i in np.flatnonzero(free & (inst.release < last)).tolist():
         raise CertificateError(f"request {i} may find a free slot before step {last[i]}")
     peak = peaks(inst, cluster, last.tolist(), "pigeonhole")
-    return _seconds(inst, cluster, len(peak), sum(peak))
+    least = placement(last.tolist(), *proof) if proof else sum(peak)
+    if least == math.inf:
+        raise CertificateError("data.proof says that there is no placement: that is no bound in seconds")
+    return _seconds(inst, cluster, len(peak), least)
 
 
 def infeasible(inst: Instance, cluster: Cluster, data: Any) -> float:

@@ -180,6 +180,30 @@ def header(certificate: Any) -> tuple[str, str, str, str, Any, Any]:
     return problem, kind, instance, cluster, claim, data
 
 
+def about(certificate: Any, inst: Instance, cluster: Cluster) -> tuple[str, str, int | float | Fraction, Any]:
+    """``(problem, kind, claim, data)`` of a certificate, or of the file of one, about this instance and cluster.
+
+    Raises
+    ------
+    CertificateError
+        If it is malformed, a digest is another one, or the claim is not a number of the problem.
+    InputError
+        If the file cannot be read, or the instance is on the other clock.
+    """
+    if isinstance(certificate, (str, os.PathLike)):
+        certificate = read_certificate(certificate)
+    problem, kind, instance, machine, claim, data = header(certificate)
+    clock = "wall" if problem == "makespan" else "step"
+    if inst.clock != clock:
+        raise InputError(f"{show(problem)} certificates are about the {clock} clock; the instance is on the other one")
+    for name, given, own in (("instance", instance, inst.digest()), ("cluster", machine, cluster.digest())):
+        if given != own:
+            raise CertificateError(f"the certificate is for {name} {show(given[:12])}, not {own[:12]!r}")
+    if claim == INFEASIBLE:
+        return problem, kind, math.inf, data
+    return problem, kind, integer(claim, "claim", 0) if problem == "placement" else rational(claim, "claim"), data
+
+
 def read_certificate(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a certificate from a ``.json`` or ``.json.gz`` file.
 

@@ -2,22 +2,21 @@
 
 It shares no code with the bounds that it checks. Section numbers are those of ``docs/model.md``; format and
 proofs are in ``docs/certificates.md``. To check it, read this file, ``_placement.py``, ``_tree.py`` and
-``_schedule.py``.
+``_schedule.py``; ``format.py`` reads a certificate and compares its digests.
 """
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
 from typing import Any
 
-from ..errors import CertificateError, InputError
+from ..errors import CertificateError
 from ..instance import Cluster, Instance, require_fit
 from . import _placement, _schedule, _tree
-from .format import INFEASIBLE, header, integer, largest_float_below, rational, read_certificate, show
+from .format import about, largest_float_below, show
 
 __all__ = ["verify"]
 
@@ -27,8 +26,21 @@ _PROOFS: dict[tuple[str, str], Callable[[Instance, Cluster, Any], int | float | 
     ("placement", "enumeration"): _tree.enumeration,
     ("placement", "infeasible"): _placement.infeasible,
     **{("schedule", kind): getattr(_schedule, kind) for kind in ("fluid", "lagrangian", "forced", "infeasible")},
+    ("schedule", "placement"): lambda inst, cluster, data: _placed(inst, cluster, data),
     ("makespan", "arrival"): _schedule.arrival,
 }
+
+
+def _placed(inst: Instance, cluster: Cluster, data: Any) -> Fraction:
+    """Forced starts, and what a proof of the placement problem says about them."""
+
+    def placement(start: list[int], kind: Any, proof: Any) -> Any:
+        rule = _PROOFS.get(("placement", str(kind)))
+        if rule is None or not isinstance(proof, dict) or proof.get("start") != start:
+            raise CertificateError(f"data.proof is no placement proof of kind {show(kind)} for the last starts")
+        return rule(inst, cluster, proof)
+
+    return _schedule.forced(inst, cluster, data, placement)
 
 
 def verify(inst: Instance, cluster: Cluster, certificate: dict[str, Any] | str | os.PathLike[str]) -> int | float:
@@ -57,23 +69,12 @@ def verify(inst: Instance, cluster: Cluster, certificate: dict[str, Any] | str |
         If the file cannot be read, or the instance is on the other clock.
     """
     require_fit(inst, cluster)
-    if isinstance(certificate, (str, os.PathLike)):
-        certificate = read_certificate(certificate)
-    problem, kind, instance, machine, claim, data = header(certificate)
-    clock = "wall" if problem == "makespan" else "step"
-    if inst.clock != clock:
-        raise InputError(f"{show(problem)} certificates are about the {clock} clock; the instance is on the other one")
-    for name, given, own in (("instance", instance, inst.digest()), ("cluster", machine, cluster.digest())):
-        if given != own:
-            raise CertificateError(f"the certificate is for {name} {show(given[:12])}, not {own[:12]!r}")
+    problem, kind, claim, data = about(certificate, inst, cluster)
     proof = _PROOFS.get((problem, kind))
     if proof is None:
         known = ", ".join(f"{p} {k}" for p, k in _PROOFS)
         raise CertificateError(f"no proof is known of kind {show(f'{problem} {kind}')}; kinds: {known}")
-    claimed: int | float | Fraction = math.inf
-    if claim != INFEASIBLE:
-        claimed = integer(claim, "claim", 0) if problem == "placement" else rational(claim, "claim")
     proved = proof(inst, cluster, data)
-    if claimed > proved:
+    if claim > proved:
         raise CertificateError(f"the certificate claims {show(claim)} and proves {show(proved)}")
     return largest_float_below(proved) if isinstance(proved, Fraction) else proved

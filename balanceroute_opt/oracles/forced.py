@@ -10,6 +10,9 @@ was left to start. Then P2 is P1.
 
 from __future__ import annotations
 
+from fractions import Fraction
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -21,7 +24,7 @@ from ..instance import Cluster, Instance
 from ..schedule import active_steps
 from .bounds import placement_bound, schedule_bound, start_windows
 
-__all__ = ["forced_bound", "forced_windows", "latest_bound"]
+__all__ = ["forced_bound", "forced_starts", "forced_windows", "latest_bound", "placed_bound"]
 
 
 def forced_windows(
@@ -67,6 +70,14 @@ def forced_windows(
     return frozen(early + offset), last
 
 
+def forced_starts(
+    inst: Instance, cluster: Cluster, max_wait: int | None = None, latest: ArrayLike | None = None
+) -> Int64Array | None:
+    """The only starts that full slots leave inside the windows of :func:`forced_windows`; None if there are others."""
+    early, last = forced_windows(inst, cluster, max_wait, latest)
+    return last if (early == last).all() else None
+
+
 def forced_bound(inst: Instance, cluster: Cluster, latest: ArrayLike) -> Bound | None:
     """A bound on all schedules without a later start than `latest`, where full slots leave no other starts.
 
@@ -88,14 +99,51 @@ def forced_bound(inst: Instance, cluster: Cluster, latest: ArrayLike) -> Bound |
     InputError
         As :func:`~balanceroute_opt.schedule_bound`, and if the starts take more slots than there are.
     """
-    early, last = forced_windows(inst, cluster, latest=latest)
-    if (early < last).any():
+    start = forced_starts(inst, cluster, latest=latest)
+    if start is None:
         return None
-    peak_sum = placement_bound(inst, cluster, last, "pigeonhole").value
-    steps = len(active_steps(last, np.asarray(inst.output, np.int64))[1])
-    value = cluster.step_time.exact_seconds_of(steps, int(peak_sum), inst.total_work, cluster.workers)
-    data = {"max_wait": None, "latest": last.tolist()}
-    return Bound.schedule(inst, cluster, last, "latest", "forced", value, data)
+    peak_sum = placement_bound(inst, cluster, start, "pigeonhole").value
+    value = _decode_time(inst, cluster, start, int(peak_sum))
+    data = {"max_wait": None, "latest": start.tolist()}
+    return Bound.schedule(inst, cluster, start, "latest", "forced", value, data)
+
+
+def placed_bound(
+    inst: Instance,
+    cluster: Cluster,
+    start: Int64Array,
+    windows: str,
+    data: dict[str, Any],
+    certificate: dict[str, Any],
+) -> Bound:
+    """A bound on all schedules whose starts are forced, from a certificate of the placement problem.
+
+    Parameters
+    ----------
+    inst : Instance
+    cluster : Cluster
+    start : ndarray of int64, shape (n,)
+        Of :func:`forced_starts`.
+    windows : str
+        The windows in words.
+    data : dict
+        ``max_wait`` and ``latest``, as in every certificate of a schedule problem.
+    certificate : dict
+        Of a bound on ``peak_sum`` for these starts, of any kind.
+
+    Returns
+    -------
+    Bound
+        ``c*K + a*P + b*W/G`` with the P that it claims, in seconds; certificate of kind ``placement``.
+    """
+    value = _decode_time(inst, cluster, start, int(certificate["claim"]))
+    data = data | {"kind": certificate["kind"], "proof": certificate["data"]}
+    return Bound.schedule(inst, cluster, start, windows, "placement", value, data)
+
+
+def _decode_time(inst: Instance, cluster: Cluster, start: Int64Array, peak_sum: int) -> Fraction:
+    steps = len(active_steps(start, np.asarray(inst.output, np.int64))[1])
+    return cluster.step_time.exact_seconds_of(steps, peak_sum, inst.total_work, cluster.workers)
 
 
 def latest_bound(inst: Instance, cluster: Cluster, latest: ArrayLike, iterations: int = 200) -> Bound:

@@ -16,8 +16,10 @@ from .._validate import Int64Array, frozen, integer, real
 from ..certificates import Bound, new_certificate
 from ..errors import InputError, InvalidSchedule, SolverError
 from ..instance import Cluster, Instance, require_fit, require_step_clock
-from ..schedule import Schedule, check, peak_loads
+from ..schedule import Schedule, active_steps, check, peak_loads
 from .bounds import _window_data, schedule_bound, start_windows
+from .forced import forced_starts, placed_bound
+from .placement import solve_placement
 from .schedule_model import ScheduleCase, schedule_case
 from .solution import Solution
 from .timetable import Timetable, improve, prepare, price, solve_timetable
@@ -84,8 +86,9 @@ def solve_schedule(
     solver : {"auto", "bnb", "highs", "cpsat", "enumeration"}
         ``bnb``: the own best-first search over time [ours] (``oracles/timetable.py``). ``highs``, ``cpsat``:
         time-indexed mixed-integer program, started from the first passes of that search. ``enumeration``: every
-        schedule of a tiny instance. ``auto``: a maximum flow that may prove the windows
-        infeasible, then ``bnb``; where that is too large a first schedule beside the Lagrangian bound.
+        schedule of a tiny instance. ``auto``: a maximum flow that may prove the windows infeasible, then, where full
+        slots force every start, :func:`~balanceroute_opt.solve_placement`, else ``bnb``; where that is too large a
+        first schedule beside the Lagrangian bound.
     max_wait : int, optional
         ``d_i = r_i + max_wait``, steps. Can be infeasible.
     latest : array_like of int, shape (n,), optional
@@ -164,7 +167,12 @@ def solve_schedule(
         if answer.status == "infeasible":
             known = schedule_bound(inst, cluster, "fluid", max_wait, latest)
             return _conclude(inst, case, answer, known, words, time.perf_counter() - began, "flow", warm is not None)
-    backend: str = "bnb" if solver == "auto" else solver
+    start = forced_starts(inst, cluster, max_wait, latest) if last is not None and solver == "auto" else None
+    if start is not None:
+        limits = _window_data(max_wait, latest)
+        answer, known, backend = _placed(case, start, limits, words, warm, seed, node_limit, began + limit, progress)
+        return _conclude(inst, case, answer, known, words, time.perf_counter() - began, backend, warm is not None)
+    backend = "bnb" if solver == "auto" else solver
     problem = _Problem(case, began + limit, seed, node_limit, given, progress)
     try:
         answer = _BACKENDS[backend](problem)
@@ -220,6 +228,49 @@ def _ruled_out(
         data = _window_data(max_wait, latest) | {"requests": cut.requests.tolist(), "steps": [*map(list, cut.steps)]}
         result.certificate = new_certificate("schedule", "infeasible", inst, cluster, math.inf, data)
     return result
+
+
+def _placed(
+    case: ScheduleCase,
+    start: Int64Array,
+    limits: dict[str, Any],
+    words: str,
+    warm: Schedule | None,
+    seed: int,
+    node_limit: int | None,
+    end_time: float,
+    progress: Progress | None,
+) -> tuple[Timetable, Bound, str]:
+    """The answer where starts are forced: then P2 is P1, with its certificates and at its speed."""
+    inst, cluster = case.inst, case.cluster
+    c, a, _ = cluster.step_time.exact()
+    fixed = c * len(active_steps(start, np.asarray(inst.output, np.int64))[1])
+
+    def cost(peak_sum: float) -> float:
+        return float(fixed + a * Fraction(peak_sum)) if math.isfinite(peak_sum) else peak_sum
+
+    def report(seconds: float, objective: float, bound: float) -> None:
+        if progress is not None:
+            progress(seconds, cost(objective) + float(case.constant), cost(bound) + float(case.constant))
+
+    found = solve_placement(
+        inst, cluster, start, max(0.01, end_time - time.perf_counter()), seed=seed, node_limit=node_limit, warm=warm,
+        progress=report,
+    )  # fmt: skip
+    answer = Timetable(
+        {"optimal": "optimal", "infeasible": "infeasible"}.get(found.status, "limit"),
+        nodes=found.nodes,
+        trajectory=[(t, cost(x), cost(y)) for t, x, y in found.trajectory],
+        message=found.message,
+    )
+    if found.schedule is not None:
+        answer.start, answer.worker = case.first + (start - inst.release).astype(np.int64), found.schedule.worker
+    if found.certificate is not None and found.status != "infeasible":
+        known = placed_bound(inst, cluster, start, words, limits, found.certificate)
+    else:
+        known = schedule_bound(inst, cluster, "fluid", limits["max_wait"], limits["latest"])
+        answer.lower_bound = cost(found.lower_bound)
+    return answer, known, f"placement: {found.solver}"
 
 
 class _Problem(NamedTuple):
@@ -357,7 +408,8 @@ def _conclude(
             lower = objective
     elif answer.status == "optimal":
         raise SolverError(f"{solver} calls a schedule optimal, and returned none")
-    certificate = known.certificate if certified and lower <= known.value else None
+    proved = lower <= known.value or (status == "optimal" and known.exact >= exact)  # floats are rounded, these are not
+    certificate = known.certificate if certified and proved else None
     return ScheduleSolution(schedule, objective, lower, status, seconds, solver, certificate, **more)
 
 
