@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import math
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import balanceroute_opt as bro
 from balanceroute_opt.library import Entry, Library, Row, read_library
 from balanceroute_opt.library.catalogue import MAX_FILE
-from balanceroute_opt.oracles.forced import latest_bound
+from balanceroute_opt.oracles.forced import forced_starts, latest_bound, placed_bound
 
 _SEARCHED, _ONLY_SEARCHED = 60, 200  # requests from which search comes before the solver, and in place of it
 
@@ -99,7 +100,13 @@ def better_bound(library: Library, entry: Entry, row: Row, args: argparse.Namesp
     most = min(MAX_FILE, args.max_bytes)
     if row.problem == "schedule":
         limits = windows(entry, row)
-        tries = [partial(latest_bound, inst, cluster, limits["latest"])] if "latest" in limits else []
+        tries: list[Callable[[], bro.Bound]] = []
+        if "latest" in limits:
+            proof = entry.certificate("placement") if any(r.problem == "placement" for r in entry.rows) else None
+            if proof is not None and forced_starts(inst, cluster, latest=start) is not None:
+                data = {"max_wait": None, "latest": start.tolist()}
+                tries.append(partial(placed_bound, inst, cluster, start, "latest", data, proof))
+            tries.append(partial(latest_bound, inst, cluster, start))
         tries += [partial(bro.schedule_bound, inst, cluster, method, **limits) for method in ("lagrangian", "fluid")]
         for bound in tries:
             certificate = bound().certificate
