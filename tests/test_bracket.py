@@ -67,6 +67,33 @@ def test_bounds_best_known_and_routers_are_in_order(clock: str, load: float, tmp
     assert all(len(c["certificates"]) == (1 if "makespan" in c["file"] else 2) for c in checks)
 
 
+@pytest.mark.parametrize("windows", ["max_wait=8", "latest=deferral", "none"])
+def test_common_windows_set_every_router_beside_one_optimum(windows: str, tmp_path: Path, capsys) -> None:
+    inst = problem("step", 0.6)
+    found = bro.bracket(inst, CLUSTER, "least-kv,br-0,deferral,jsq", moves=30_000, iterations=15, windows=windows)
+    w = found.windowed
+    starts = {row["router"]: found.schedules[row["router"]].start for row in found.rows}
+    last = {"max_wait=8": inst.release + 8, "latest=deferral": starts["deferral"]}.get(windows)
+    assert set(w.inside) == {name for name, start in starts.items() if last is None or (start <= last).all()}
+    assert w.bound <= w.best_decode_time == bro.decode_time(inst, CLUSTER, w.best)
+    assert bro.verify(inst, CLUSTER, w.certificate) == w.bound
+    bro.check(inst, CLUSTER, w.best)
+    assert last is None or (w.best.start <= last).all()
+    for row in found.rows:
+        assert row["in_windows"] == (row["router"] in w.inside)
+        assert row["time_above_bound"] == row["decode_time"] / w.bound - 1
+        if row["in_windows"]:
+            assert 0 <= row["time_above_best"] <= row["time_above_bound"]
+    assert all(p.time_bound is None for p in found.problems)
+    text = str(found)
+    assert f"Schedules, {windows}: best" in text
+    assert ("outside" in text) == (len(w.inside) < len(found.rows))
+    assert max(map(len, text.splitlines())) <= 100
+    found.save(tmp_path / "out")
+    assert main(["check", str(tmp_path / "out"), "--json"]) == 0
+    assert any("windows" in c["file"] for c in json.loads(capsys.readouterr().out)["checks"])
+
+
 @pytest.mark.parametrize("load", [0.6, 0.8, 1.1])
 @pytest.mark.parametrize(
     "name",
@@ -113,6 +140,11 @@ def test_idle_processes_become_threads_of_timed_searches(monkeypatch: pytest.Mon
         ({"cluster": bro.Cluster(3, 6, kv_capacity=10**6)}, "without a KV capacity"),
         ({"backend": "nowhere", "moves": 10}, "backend 'nowhere' cannot be used"),
         ({"scheduler": "tcp://x:1", "moves": 10}, "belongs to the backends dask and ray"),
+        ({"windows": "max_wait=-1", "moves": 10}, "windows must be own, max_wait=STEPS"),
+        ({"windows": "latest=br-0", "moves": 10}, "a router of the bracket"),
+        ({"windows": "none", "schedule": False}, "common windows are for schedules"),
+        ({"windows": "none", "inst": problem("wall", 0.6)}, "on the step clock"),
+        ({"windows": "max_wait=0", "inst": problem("step", 1.5), "moves": 10}, "no run keeps these windows"),
     ],
 )
 def test_bad_brackets_are_refused(options: dict, words: str) -> None:

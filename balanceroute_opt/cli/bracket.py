@@ -16,6 +16,7 @@ __all__ = ["add"]
 _EPILOG = """\
 examples:
   balanceroute bracket azure_2023_conv.csv.gz --clock step --utilization 0.8 --minutes 10 --jobs 2
+  balanceroute bracket trace.csv --clock step --windows max_wait=8
   balanceroute bracket trace.csv --routers least-kv,br-0 --moves 20000000 -o out
   balanceroute bracket trace.csv --jobs 32 --backend dask --scheduler tcp://head:8786
   balanceroute check out                       verify all of it again, without a solver
@@ -46,6 +47,13 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         "--bounds", type=names, default=["pigeonhole"], metavar="LIST", help="the best counts (default pigeonhole)"
     )
     group.add_argument("--no-schedule", action="store_true", help="placements only, without the schedule problem")
+    group.add_argument(
+        "--windows",
+        default="own",
+        metavar="W",
+        help="of schedules: own (each run's starts are the last), max_wait=D, "
+        "latest=ROUTER or none: one problem for all routers, on the step clock (default own)",
+    )
     group.add_argument(
         "--iterations", type=int, default=60, metavar="N", help="of the Lagrangian bound on schedules (default 60)"
     )
@@ -94,6 +102,7 @@ def _bracket(args: argparse.Namespace) -> int:
         moves=args.moves,
         bounds=args.bounds,
         schedule=not args.no_schedule,
+        windows=args.windows,
         iterations=args.iterations,
         restarts=args.restarts,
         seed=args.search_seed,

@@ -7,12 +7,10 @@ it was, on one machine or many (``docs/brackets.md``, ``docs/scale.md``).
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 import json
 import os
-import zlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -23,22 +21,23 @@ import numpy as np
 
 from .. import __version__
 from .._validate import Int64Array, integer, real
-from ..certificates import Bound, verify, write_certificate
+from ..certificates import Bound, write_certificate
 from ..errors import CertificateError, InputError
 from ..evaluation.ratios import above_makespan, makespan, percent
 from ..files import write_instance, write_schedule
 from ..instance import Cluster, Instance, require_fit
 from ..oracles.anytime import search_placement
-from ..oracles.anytime_schedule import search_schedule
 from ..oracles.bounds import placement_bound
-from ..oracles.forced import forced_windows, latest_bound
+from ..oracles.forced import forced_starts
 from ..oracles.makespan import makespan_bound
 from ..schedule import Schedule, check, decode_time, peak_sum
 from ..simulator import simulate
+from . import windowed
 from .comparison import check_bounds
 from .engine import complete, require_jobs
 from .specs import resolve, router_from
-from .store import RowStore
+from .store import RowStore, packed, unpacked
+from .windowed import OWN, Windowed, keeps, limits_of, require_proof, schedule_of
 from .workload import describe, plain
 
 __all__ = ["Bracket", "Problem", "bracket"]
@@ -124,6 +123,8 @@ class Bracket:
         Of every run.
     instance : Instance
         What was simulated.
+    windowed : Windowed or None
+        The schedule problem that all routers share; None where each has its own.
     """
 
     rows: list[dict[str, Any]]
@@ -134,6 +135,7 @@ class Bracket:
     makespan_bound: Bound | None
     schedules: dict[str, Schedule]
     instance: Instance
+    windowed: Windowed | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for ``json.dumps``."""
@@ -161,6 +163,7 @@ class Bracket:
                     }
                     for p in self.problems
                 ],
+                "windowed": None if self.windowed is None else self.windowed.to_json(),
                 "skipped": self.skipped,
                 "conclusions": self.sentences(),
             }
@@ -186,7 +189,7 @@ class Bracket:
         from rich.console import Console
         from rich.table import Table
 
-        timed = any(p.time_bound is not None for p in self.problems)
+        timed = self.windowed is not None or any(p.time_bound is not None for p in self.problems)
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         table.add_column("router")
         table.add_column("peak_sum\ntoken-steps", justify="right")
@@ -199,7 +202,8 @@ class Bracket:
         for row in self.rows:
             cells = [row["router"], f"{row['peak_sum']:,}", _span(row["above_best"], row["above_bound"])]
             if timed:
-                cells += [f"{row['decode_time']:,.2f}", _span(row["time_above_best"], row["time_above_bound"])]
+                cells.append(f"{row['decode_time']:,.2f}")
+                cells.append(_span(row["time_above_best"], row["time_above_bound"]) if row["in_windows"] else "outside")
             if self.makespan_bound is not None:
                 cells.append(percent(row["makespan_above_bound"], up=True))
             table.add_row(*cells)
@@ -216,7 +220,13 @@ class Bracket:
                 f"{p.name} ({who}): best placement {p.best_peak_sum:,} by {p.found_by}, bound {p.bound_method} "
                 f"{p.bound:,} (certified): {percent(p.gap, up=True)} apart. {_schedule_words(p)}"
             )
-        console.print("At least: over the best known. At most: over the certified bound. Schedules: no later start.")
+        console.print("At least: over the best known. At most: over the certified bound.")
+        if self.windowed is not None:
+            console.print(self.windowed.sentence())
+            if len(self.windowed.inside) < len(self.rows):
+                console.print("Outside: the run breaks these windows, and may be better than every schedule inside.")
+        elif timed:
+            console.print("Schedules: no later start than in the run.")
         for line in self.sentences():
             console.print(line)
         for name, reason in self.skipped.items():
@@ -253,6 +263,11 @@ class Bracket:
             write_certificate(p.certificate, f"{stem}.placement.certificate.json.gz", force)
             if p.time_certificate is not None:
                 write_certificate(p.time_certificate, f"{stem}.schedule.certificate.json.gz", force)
+        if self.windowed is not None:
+            stem, w = folder / "windows", self.windowed
+            write_instance(w.instance, f"{stem}.instance.json.gz", force, cluster)
+            write_schedule(w.best, f"{stem}.best.schedule.json.gz", w.instance, force)
+            write_certificate(w.certificate, f"{stem}.schedule.certificate.json.gz", force)
 
     def __str__(self) -> str:
         return self.text()
@@ -270,6 +285,7 @@ def bracket(
     moves: int | None = None,
     bounds: Sequence[str] = ("pigeonhole",),
     schedule: bool = True,
+    windows: str = OWN,
     iterations: int = 60,
     restarts: int = 1,
     seed: int = 0,
@@ -296,7 +312,10 @@ def bracket(
     bounds : sequence of str
         Methods of :func:`~balanceroute_opt.placement_bound`; the best one counts.
     schedule : bool
-        Also bound the best schedule without a later start (P2).
+        Also bound the best schedule in start windows (P2).
+    windows : str
+        ``own``: for each run, no later start than its own. Or one problem for all, on the step clock: ``max_wait=D``,
+        ``latest=ROUTER`` (the starts of that router's run), ``none``.
     iterations : int
         Of its Lagrangian bound.
     restarts : int
@@ -337,11 +356,15 @@ def bracket(
     if moves is not None:
         moves = integer(moves, "moves", 1)
     check_bounds(bounds)
+    if windows != OWN and (not schedule or inst.clock != "step"):
+        raise InputError(
+            "common windows are for schedules on the step clock: releases differ from run to run otherwise"
+        )
     specs = resolve(routers)
     if not all(isinstance(spec, str) for spec in specs):
         raise InputError("brackets take routers by text (a name, or FILE.py:CLASS): tasks are kept by what they say")
     kept = None if store is None else RowStore(store)
-    shared = {"format": 3, "version": __version__, "instance": inst.digest(), "cluster": cluster.digest()}
+    shared = {"format": 4, "version": __version__, "instance": inst.digest(), "cluster": cluster.digest()}
 
     def run_all(stage: str, tasks: dict[str, tuple[dict[str, Any], tuple[Any, ...]]]) -> dict[str, dict[str, Any]]:
         """Results by name, from the store or computed; a task is (what decides it, arguments of its function)."""
@@ -370,40 +393,67 @@ def bracket(
             raise InputError(f"no router can run here: {'; '.join(f'{k}: {v}' for k, v in skipped.items())}")
         tasks: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {}
         # Where full slots force the starts, a search for schedules would be the one for placements again.
-        moving = {digest for digest, members in groups.items() if schedule and not runs[members[0]]["forced"]}
-        count = (len(groups) + len(moving)) * restarts
+        own = schedule and windows == OWN
+        moving = {digest for digest, members in groups.items() if own and not runs[members[0]]["forced"]}
+        count = (len(groups) + len(moving) + (schedule and not own)) * restarts
         processes = jobs if jobs > 0 else os.cpu_count() or 1
         seconds = max(_COMPILE_SECONDS, 60 * minutes * min(processes, count) / count)
         # A search that counts moves must not depend on `jobs`, nor one on an engine on the cores of this machine.
         threads = 1 if moves is not None or backend in ("dask", "ray") else max(1, processes // count)
+        spent = None if moves is not None else seconds
+        effort = [
+            ({"seed": k, "moves": moves, "seconds": spent, "threads": threads}, (k, seconds, moves, threads))
+            for k in range(seed, seed + restarts)
+        ]
         bounding: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {}
         for digest, members in groups.items():
             stepped, start = _stepped(inst, runs[members[0]])
             first = min(members, key=lambda s: (runs[s]["peak_sum"], members.index(s)))
-            worker = _unpacked(runs[first]["worker"])
-            for k in range(restarts):
-                what = {"search": digest, "from": runs[first]["placement"], "seed": seed + k, "moves": moves}
-                what |= {"seconds": None if moves is not None else seconds, "threads": threads}
-                arguments = ("search", stepped, cluster, start, worker, seed + k, seconds, moves, threads)
-                tasks[f"search {digest} {k}"] = what, arguments
+            worker = unpacked(runs[first]["worker"])
+            for k, (how, options) in enumerate(effort):
+                what = {"search": digest, "from": runs[first]["placement"]} | how
+                tasks[f"search {digest} {k}"] = what, ("search", stepped, cluster, start, worker, *options)
                 if digest in moving:
-                    tasks[f"starts {digest} {k}"] = what | {"starts": True}, ("starts", *arguments[1:])
+                    limits = {"latest": start}
+                    arguments = ("starts", stepped, cluster, limits, start, worker, *options)
+                    tasks[f"starts {digest} {k}"] = what | {"starts": OWN}, arguments
             for method in bounds:
                 bounding[f"bound {digest} {method}"] = (
                     {"bound": digest, "method": method},
                     ("bound", stepped, cluster, start, method),
                 )
-            if schedule:
+            if own:
                 bounding[f"time {digest}"] = (
                     {"time": digest, "iterations": iterations},
-                    ("time", stepped, cluster, start, iterations),
+                    ("time", stepped, cluster, {"latest": start}, iterations),
                 )
+        done = {s: Schedule(unpacked(runs[s]["start"]), unpacked(runs[s]["worker"])) for s in specs if s not in skipped}
+        limits, inside = {}, []  # of common windows
+        if schedule and not own:
+            limits = limits_of(windows, {s: sched.start for s, sched in done.items()})
+            inside = [s for s in done if keeps(inst, cluster, limits, done[s].start)]
+            if not inside:
+                raise InputError(f"{windows}: no run keeps these windows, so that no search can begin")
+            first = min(inside, key=lambda s: runs[s]["decode_time"])
+            what = {"windows": windows if "latest" not in limits else runs[windows.partition("=")[2]]["problem"]}
+            bounding["time"] = what | {"iterations": iterations}, ("time", inst, cluster, limits, iterations)
+            what |= {"from": [runs[first][name] for name in ("problem", "placement")]}
+            begin = done[first]
+            for k, (how, options) in enumerate(effort):
+                arguments = ("starts", inst, cluster, limits, begin.start, begin.worker, *options)
+                tasks[f"starts {k}"] = what | how, arguments
         results = run_all("bounds and searches", tasks | bounding)  # the long ones first
     problems = [
-        _problem(f"problem-{number}", inst, cluster, digest, members, runs, results, restarts, bounds, schedule)
+        _problem(f"problem-{number}", inst, cluster, digest, members, runs, results, restarts, bounds, own)
         for number, (digest, members) in enumerate(groups.items(), 1)
     ]
-    return _bracket(inst, cluster, runs, problems, skipped)
+    common = None
+    if inside:
+        found = [(s, done[s]) for s in inside]
+        found += [("search", schedule_of(results[f"starts {k}"])) for k in range(restarts)]
+        found += [("search", p.best) for p in problems if set(p.routers) <= set(inside)]
+        common = windowed.windowed(inst, cluster, windows, limits, found, inside, results["time"])
+    return _bracket(inst, cluster, runs, problems, skipped, common)
 
 
 # Tasks: pure functions of their arguments; results are plain data
@@ -424,14 +474,13 @@ def _run(inst: Instance, cluster: Cluster, spec: str, seed: int) -> dict[str, An
     start, worker = run.schedule.start, run.schedule.worker
     problem = hashlib.sha256(run.instance.digest().encode() + start.tobytes()).hexdigest()[:32]
     metrics = run.metrics()
-    early, last = forced_windows(run.instance, cluster, latest=start)
     return {
         "problem": problem,
-        "forced": bool((early == last).all()),
+        "forced": forced_starts(run.instance, cluster, latest=start) is not None,
         "placement": hashlib.sha256(worker.tobytes()).hexdigest()[:32],
-        "release": _packed(run.instance.release.astype(np.int64)) if inst.clock == "wall" else None,
-        "start": _packed(start),
-        "worker": _packed(worker),
+        "release": packed(run.instance.release.astype(np.int64)) if inst.clock == "wall" else None,
+        "start": packed(start),
+        "worker": packed(worker),
         "peak_sum": run.peak_sum,
         "decode_time": run.decode_time,
         "excess": metrics["excess"],
@@ -455,7 +504,7 @@ def _search(
     )
     points = [[round(t, 3), int(value)] for t, _, value in found.trajectory]
     return {
-        "worker": _packed(found.schedule.worker),
+        "worker": packed(found.schedule.worker),
         "peak_sum": int(found.objective),
         # Times of a search that counts moves are no part of its result.
         "trajectory": points if moves is None else [[0.0, value] for _, value in points],
@@ -467,39 +516,12 @@ def _bound(inst: Instance, cluster: Cluster, start: Int64Array, method: str) -> 
     return {"value": int(bound.value), "method": bound.method, "certificate": bound.certificate}
 
 
-def _starts(
-    inst: Instance,
-    cluster: Cluster,
-    start: Int64Array,
-    worker: Int64Array,
-    seed: int,
-    seconds: float,
-    moves: int | None,
-    threads: int,
-) -> dict[str, Any]:
-    """A schedule without a later start; nothing to search where full slots leave no other starts."""
-    early, last = forced_windows(inst, cluster, latest=start)
-    sched = Schedule(start, worker)
-    if (early < last).any():
-        limit = 1e9 if moves is not None else seconds
-        found = search_schedule(
-            inst, cluster, sched, latest=start, time_limit=limit, moves=moves, seed=seed, threads=threads
-        )
-        sched = found.schedule
-    return {"start": _packed(sched.start), "worker": _packed(sched.worker)}
-
-
-def _time(inst: Instance, cluster: Cluster, start: Int64Array, iterations: int) -> dict[str, Any]:
-    bound = latest_bound(inst, cluster, start, iterations)
-    return {"value": float(bound.value), "method": bound.method, "certificate": bound.certificate}
-
-
 _TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     "run": _run,
     "search": _search,
-    "starts": _starts,
     "bound": _bound,
-    "time": _time,
+    "starts": windowed.search,
+    "time": windowed.bound,
 }
 
 
@@ -508,10 +530,10 @@ _TASKS: dict[str, Callable[..., dict[str, Any]]] = {
 
 def _stepped(inst: Instance, run: dict[str, Any]) -> tuple[Instance, Int64Array]:
     """The step-clock instance of a run, and its starts."""
-    start = _unpacked(run["start"])
+    start = unpacked(run["start"])
     if run["release"] is None:
         return inst, start
-    return inst.replace(release=_unpacked(run["release"]), clock="step"), start
+    return inst.replace(release=unpacked(run["release"]), clock="step"), start
 
 
 def _problem(
@@ -532,27 +554,25 @@ def _problem(
     best_search = min(searches, key=lambda row: row["peak_sum"])
     candidates.append((best_search["peak_sum"], "search", best_search["worker"]))
     cost, found_by, packed = min(candidates, key=lambda c: c[0])
-    best = Schedule(start, _unpacked(packed))
+    best = Schedule(start, unpacked(packed))
     check(stepped, cluster, best)
     if peak_sum(stepped, cluster, best) != cost:
         raise CertificateError(f"{name}: the best placement costs {peak_sum(stepped, cluster, best)}, not {cost}")
     bound = max((results[f"bound {digest} {method}"] for method in bounds), key=lambda row: row["value"])
-    if bound["certificate"] is None:
-        raise CertificateError(f"{name}: the bound {bound['method']} has no certificate")
-    _require_proof(name, stepped, cluster, bound)
+    require_proof(name, stepped, cluster, bound)
     timed = results[f"time {digest}"] if schedule else {"value": None, "method": None, "certificate": None}
     quickest = best
     for k in range(restarts):
         row = results.get(f"starts {digest} {k}")
         if row is None:  # of forced starts
             continue
-        other = Schedule(_unpacked(row["start"]), _unpacked(row["worker"]))
+        other = schedule_of(row)
         check(stepped, cluster, other)
         if (other.start > start).any():
             raise CertificateError(f"{name}: a schedule of the search starts later than the runs")
         quickest = min(quickest, other, key=lambda sched: decode_time(stepped, cluster, sched))
     if timed["certificate"] is not None:
-        _require_proof(name, stepped, cluster, timed)
+        require_proof(name, stepped, cluster, timed)
     return Problem(
         name,
         stepped,
@@ -573,23 +593,25 @@ def _problem(
     )
 
 
-def _require_proof(name: str, inst: Instance, cluster: Cluster, row: dict[str, Any]) -> None:
-    proved = verify(inst, cluster, row["certificate"])
-    if proved != row["value"]:
-        raise CertificateError(f"{name}: the bound is {row['value']}, its certificate proves {proved}")
-
-
 def _bracket(
-    inst: Instance, cluster: Cluster, runs: dict[str, dict[str, Any]], problems: list[Problem], skipped: dict[str, str]
+    inst: Instance,
+    cluster: Cluster,
+    runs: dict[str, dict[str, Any]],
+    problems: list[Problem],
+    skipped: dict[str, str],
+    common: Windowed | None,
 ) -> Bracket:
-    common = makespan_bound(inst, cluster) if inst.clock == "wall" else None
-    if common is not None:
-        common.reproduced(inst, cluster)
+    makespans = makespan_bound(inst, cluster) if inst.clock == "wall" else None
+    if makespans is not None:
+        makespans.reproduced(inst, cluster)
     rows, schedules = [], {}
     for p in problems:
+        quickest, time_bound = p.best_decode_time, p.time_bound
+        if common is not None:
+            quickest, time_bound = common.best_decode_time, common.bound
         for s in p.routers:
             run = runs[s]
-            schedules[s] = Schedule(p.start, _unpacked(run["worker"]))
+            schedules[s] = Schedule(p.start, unpacked(run["worker"]))
             row = {
                 "router": s,
                 "problem": p.name,
@@ -598,14 +620,16 @@ def _bracket(
                 "above_best": run["peak_sum"] / p.best_peak_sum - 1,
                 "above_bound": run["peak_sum"] / p.bound - 1,
                 "decode_time": run["decode_time"],
-                "time_above_best": run["decode_time"] / p.best_decode_time - 1,
-                "time_above_bound": None if p.time_bound is None else run["decode_time"] / p.time_bound - 1,
+                "time_above_best": run["decode_time"] / quickest - 1,
+                "time_above_bound": None if time_bound is None else run["decode_time"] / time_bound - 1,
+                "in_windows": common is None or s in common.inside,
             }
-            if common is not None:
-                row |= {"makespan": run["makespan"], "makespan_above_bound": above_makespan(run["makespan"], common)}
+            if makespans is not None:
+                row |= {"makespan": run["makespan"], "makespan_above_bound": above_makespan(run["makespan"], makespans)}
             rows.append(row)
     rows.sort(key=lambda row: (row["above_bound"], row["router"]))
-    return Bracket(rows, problems, skipped, describe(inst, cluster), cluster.as_dict(), common, schedules, inst)
+    about = describe(inst, cluster), cluster.as_dict()
+    return Bracket(rows, problems, skipped, *about, makespans, schedules, inst, common)
 
 
 def _schedule_words(p: Problem) -> str:
@@ -620,14 +644,6 @@ def _code(spec: str) -> str | None:
     """Digest of a router's own file."""
     head = spec.split(":")[0]
     return hashlib.sha256(Path(head).read_bytes()).hexdigest() if head.endswith(".py") else None
-
-
-def _packed(values: Int64Array) -> str:
-    return base64.b64encode(zlib.compress(np.ascontiguousarray(values, np.int64).tobytes(), 1)).decode()
-
-
-def _unpacked(text: str) -> Int64Array:
-    return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.int64)
 
 
 def _file_name(router: str) -> str:

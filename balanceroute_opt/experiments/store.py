@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from .._validate import Int64Array
 from ..errors import InputError
 from ..files import atomic_write
 
-__all__ = ["RowStore"]
+__all__ = ["RowStore", "packed", "unpacked"]
 
 _SCHEMA, _VERSION = "balanceroute/row", 1
 _ROW = re.compile(r"[0-9a-f]{32}\.json")
@@ -100,3 +105,13 @@ class RowStore:
         for path in self.folder.iterdir():
             if pattern.fullmatch(path.name):
                 path.unlink(missing_ok=True)
+
+
+def packed(values: Int64Array) -> str:
+    """An array of integers as text for a row."""
+    return base64.b64encode(zlib.compress(np.ascontiguousarray(values, np.int64).tobytes(), 1)).decode()
+
+
+def unpacked(text: str) -> Int64Array:
+    """The array that :func:`packed` wrote."""
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.int64)
