@@ -28,7 +28,6 @@ _CROWDED = 0.2  # share of the work in steps without a free slot per worker, fro
 _BEAM = 0.6  # its share of the budget
 _WIDEST = 4096
 _CHILD = 5  # moves that the placement of a request on a worker counts as, by its time
-_STATE_BYTES = 2**29
 _SMALL = 1000  # requests, up to which annealing starts hot, and over again
 _SHARES = (0.05, 0.004)
 _SHARES_SMALL = (0.3, 0.01)
@@ -177,10 +176,6 @@ class _Axis:
     steps: int
     cluster: Cluster
 
-    @property
-    def longest(self) -> int:
-        return int((self.end - self.begin).max(initial=1))
-
     def beam(self, width: int) -> Beam:
         return Beam(self.begin, self.end, self.base, self.steps, self.cluster.workers, self.cluster.slots, width)
 
@@ -269,18 +264,17 @@ class _Best:
 def _beam(axis: _Axis, course: _Course) -> Int64Array | None:
     """The placement of a beam as wide as its share of the budget allows; None if there is no time for any."""
     n, workers = len(axis.begin), axis.cluster.workers
-    widest = max(1, min(_WIDEST, _STATE_BYTES // (8 * workers * axis.longest)))
     if course.most is not None:
-        width = min(widest, int(_BEAM * course.most) // (_CHILD * n * workers))
+        width = min(_WIDEST, int(_BEAM * course.most) // (_CHILD * n * workers))
         if width < 1:
             return None
     else:
         # Placements that do not fit the caches cost more, so the width is halved whenever time gets short.
-        trial, sample = axis.beam(min(16, widest)), max(64, n // 50)
+        trial, sample = axis.beam(16), max(64, n // 50)
         began = time.perf_counter()
         trial.run(sample)
         each = (time.perf_counter() - began) / min(n, sample)
-        width = int(min(widest, trial.width * _BEAM * course.limit / (each * n)))
+        width = int(min(_WIDEST, trial.width * _BEAM * course.limit / (each * n)))
         if width < 1:
             return None
     beam = axis.beam(width)

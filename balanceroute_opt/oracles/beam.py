@@ -1,10 +1,18 @@
 """Beam search for placements of whole traces: requests by start, partial placements side by side (compiled) [ours].
 
 Local search freezes where every slot is taken, because hardly a request can move by itself. A beam builds such
-stretches up instead. A partial placement is judged by its exact cost up to now and, in every later step with a request
-placed already, by what the placed loads make likely: the softened excess of the largest over the bound ``item``, and
-the squares of all deviations, which count less the more requests are still to come. Where slots will be short, each
-slot that a worker must still fill counts as an average request.
+stretches up instead. A partial placement is judged by its exact cost up to now and, in later steps, by the loads that
+its workers can expect: the softened excess of the largest over the bound ``item``, and the squares of all deviations,
+which count less the more requests are still to come.
+
+A worker expects the loads of its requests, and behind each of them what its slot will hold. All starts and ends are
+known, so that this is known too but for a choice: a slot that is free in step e goes to one of the requests that start
+in e, and where as many slots are free as requests start, to one of them for certain. With S starts and F free slots
+
+    likely_e(k) = S/F * (mean over the starts of their load at k, or of likely_end(k) once they have ended)
+                  + (1 - S/F) * likely_{e+1}(k),
+
+where S/F counts as 0 unless there are fewer free slots than workers: otherwise where requests go is free choice.
 """
 
 from __future__ import annotations
@@ -20,9 +28,11 @@ from .annealing import profile
 
 __all__ = ["Beam"]
 
-_SOFT = 0.05  # half width of the softening, in mean loads times the root of the requests to come per worker
-_SQUARES = 0.01  # weight of squared deviations, over mean load times (1 + requests to come per worker)
-_BYTES = 2**28  # for back pointers
+_SOFT = 0.3  # half width of the softening, in mean loads times the root of the requests to come per worker
+_SQUARES = 2.0  # weight of squared deviations, over mean load times (1 + requests to come per worker)
+_BEHIND = 2.0  # mean durations behind the end of a request for which its slot is foreseen
+_BYTES = 2**28  # for back pointers, and for what slots are likely to hold
+_STATE_BYTES = 2**29
 
 
 class Beam:
@@ -36,7 +46,7 @@ class Beam:
         Length of the axis of active steps.
     workers, slots : int
     width : int
-        Most partial placements at a time; less where the back pointers would need more than 256 MiB.
+        Most partial placements at a time; less where they would need more than 512 MiB, or the back pointers 256 MiB.
 
     Attributes
     ----------
@@ -51,18 +61,23 @@ class Beam:
         work = (end - begin) * (base + begin)
         self._order = np.lexsort((-work, begin))
         self._begin, self._end, self._base = (np.ascontiguousarray(x[self._order]) for x in (begin, end, base))
-        self.width = width = max(1, min(width, _BYTES // (6 * max(n, 1))))
         self._workers, self._slots, self.done = workers, slots, 0
         active, total = profile(begin, end, base, steps)
-        longest = int((end - begin).max(initial=1))
-        length = longest + longest // 2 + 64  # of the part of the axis that the partial placements hold
-        self._axis = (-(total // -workers), active, total // np.maximum(active, 1), active.copy())
+        longest, mean = int((end - begin).max(initial=1)), total // np.maximum(active, 1)
+        behind = min(int(_BEHIND * (end - begin).sum() / max(n, 1)), _BYTES // (4 * (steps + 1)))
+        length = longest + longest // 2 + behind + 64  # of the part of the axis that the partial placements hold
+        self.width = width = max(1, min(width, _BYTES // (6 * max(n, 1)), _STATE_BYTES // (6 * workers * length)))
+        # Further ahead a slot holds an average request, if as many as that must be on every worker.
+        common = mean * np.maximum(active - (workers - 1) * slots, 0) // slots
+        self._axis = (-(total // -workers), active, mean, common, active.copy())
         # Twice the largest total leaves room for slots that count as average requests.
         kind = np.int32 if 2 * int(total.max(initial=0)) < 2**31 else np.int64
+        self._likely = np.zeros((steps + 1, max(1, behind)), kind)
+        _expect(self._begin, self._end, self._base, active, workers, slots, self._likely)
         self._load = np.zeros((width, workers, length), kind)
         self._count = np.zeros((width, workers, length), np.int16 if active.max(initial=0) < 2**15 else np.int32)
         self._top = np.zeros((width, 2, length), kind)
-        self._ahead = np.zeros((3, length), kind)  # bound, slots short of being enough without a worker, mean load
+        self._ahead = np.zeros((3, length), kind)  # bound, load of a worker without requests, mean load
         self._weight = np.zeros((3, length), np.float32)
         self._cost = np.zeros((2, width))
         self._parent = np.empty((n, width), np.int32)
@@ -74,8 +89,8 @@ class Beam:
         last = min(len(self._begin), self.done + requests)
         if last > self.done:
             _beam(
-                self._begin, self._end, self._base, *self._axis, self._workers, self._slots, self.done, last,
-                max(1, min(width or self.width, self.width)), self._load, self._count, self._top, self._ahead,
+                self._begin, self._end, self._base, *self._axis, self._likely, self._workers, self._slots, self.done,
+                last, max(1, min(width or self.width, self.width)), self._load, self._count, self._top, self._ahead,
                 self._weight, self._cost, self._parent, self._choice, self._state,
             )  # fmt: skip
         self.done = last
@@ -127,18 +142,15 @@ def _estimate(load: Any, top: Any, j: int, a: int, z: int, ahead: Any, weight: A
 
 
 @compiled(fastmath=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
-def _child(
-    load: Any, count: Any, top: Any, j: int, g: int, a: int, z: int, size: int, ahead: Any, weight: Any
-) -> np.float32:
-    """As :func:`_estimate` with another request, of `size` at a, on worker g; of the squares the change."""
+def _child(load: Any, top: Any, j: int, g: int, a: int, z: int, more: Any, ahead: Any, weight: Any) -> np.float32:
+    """As :func:`_estimate` with the loads `more` on worker g; of the squares the change."""
     number = load.dtype.type
     one, half, none, two = np.float32(1), np.float32(0.25), np.float32(0), np.float32(2)
-    total, more = none, number(size)
+    total = none
     for k in range(np.uint64(a), np.uint64(z)):
         x = load[np.uint64(j), np.uint64(g), k]
         first, second = top[np.uint64(j), np.uint64(0), k], top[np.uint64(j), np.uint64(1), k]
-        must = ahead[np.uint64(1), k] > number(count[np.uint64(j), np.uint64(g), k])
-        change = number(more - (ahead[np.uint64(2), k] if must else number(0)))
+        change = more[k - np.uint64(a)]
         bound = ahead[np.uint64(0), k]
         y = np.float32(number(max(second if x == first else first, number(x + change)) - bound))
         s = weight[np.uint64(0), k]
@@ -149,20 +161,24 @@ def _child(
             + max(none, y - s)
             + weight[np.uint64(2), k] * d * (two * np.float32(number(x - bound)) + d)
         )
-        more = number(more + number(1))
     return total
 
 
 @inner
-def _place(load: Any, count: Any, top: Any, j: int, g: int, a: int, z: int, size: int, ahead: Any) -> None:
-    row, own, first, second = np.uint64(j), np.uint64(g), np.uint64(0), np.uint64(1)
-    number = load.dtype.type
-    more, step = number(size), count.dtype.type(1)
+def _place(load: Any, count: Any, top: Any, j: int, g: int, a: int, e: int, z: int, more: Any) -> None:
+    """Place a request that ends at e, with the loads `more` up to z, on worker g."""
+    row, own, step = np.uint64(j), np.uint64(g), count.dtype.type(1)
     for k in range(np.uint64(a), np.uint64(z)):
-        must = ahead[np.uint64(1), k] > number(count[row, own, k])
-        load[row, own, k] += number(more - (ahead[np.uint64(2), k] if must else number(0)))
+        load[row, own, k] += more[k - np.uint64(a)]
+    for k in range(np.uint64(a), np.uint64(e)):
         count[row, own, k] += step
-        more = number(more + number(1))
+    _two(load, top, j, a, z)
+
+
+@inner
+def _two(load: Any, top: Any, j: int, a: int, z: int) -> None:
+    """The two largest loads of placement j in the positions ``a .. z - 1``."""
+    row, first, second = np.uint64(j), np.uint64(0), np.uint64(1)
     for k in range(np.uint64(a), np.uint64(z)):
         top[row, first, k] = load[row, first, k]
         top[row, second, k] = -1
@@ -189,12 +205,35 @@ def _copy(load: Any, count: Any, top: Any, source: int, target: int, a: int, z: 
 def _blank(load: Any, count: Any, top: Any, j: int, a: int, z: int, ahead: Any) -> None:
     """Nobody placed yet in the positions ``a .. z - 1``."""
     for k in range(a, z):
-        must = max(0, ahead[1, k]) * ahead[2, k]
         for g in range(load.shape[1]):
-            load[j, g, k] = must
+            load[j, g, k] = ahead[1, k]
             count[j, g, k] = 0
-        top[j, 0, k] = must
-        top[j, 1, k] = must
+        top[j, 0, k] = ahead[1, k]
+        top[j, 1, k] = ahead[1, k]
+
+
+@compiled
+def _expect(
+    begin: Int64Array, end: Int64Array, base: Int64Array, active: Int64Array, workers: int, slots: int, likely: Any
+) -> None:
+    """``likely[e, k]``: load in position e + k of a slot that is free in position e before requests start there."""
+    steps, behind = len(likely) - 1, likely.shape[1]
+    total = np.zeros(behind)
+    i = len(begin) - 1
+    for e in range(steps - 1, -1, -1):
+        total[:] = 0.0
+        starts, far = 0, min(behind, steps - e)
+        while i >= 0 and begin[i] == e:
+            for k in range(far):
+                total[k] += base[i] + e + k if e + k < end[i] else likely[end[i], e + k - end[i]]
+            starts += 1
+            i -= 1
+        chosen = 1.0
+        if starts > 0 and active[e] > (workers - 1) * slots:
+            chosen -= starts / (workers * slots - active[e] + starts)
+        for k in range(far):
+            then = likely[e + 1, k - 1] if k > 0 else 0
+            likely[e, k] = round(chosen * then + (1.0 - chosen) * total[k] / max(1, starts))
 
 
 @compiled
@@ -205,7 +244,9 @@ def _beam(
     bound: Int64Array,
     active: Int64Array,
     mean: Int64Array,
+    common: Int64Array,
     unplaced: Int64Array,
+    likely: Any,
     workers: int,
     slots: int,
     start: int,
@@ -225,7 +266,8 @@ def _beam(
 
     ``cost[0]``: sum of peaks before the present step, ``cost[1]``: estimate of the whole.
     """
-    steps, length, room = len(bound), ahead.shape[1], load.shape[0]
+    steps, length, room, behind = len(bound), ahead.shape[1], load.shape[0], likely.shape[1]
+    more = np.zeros(length, load.dtype)
     first, now, last, alive = state
     children = room * workers
     value, father, where = np.empty(children), np.empty(children, np.int32), np.empty(children, np.int16)
@@ -244,7 +286,7 @@ def _beam(
             now = b
             i_last = i
             while i_last < len(begin) and begin[i_last] == b:
-                last = max(last, end[i_last])
+                last = max(last, min(steps, end[i_last] + behind))
                 i_last += 1
             if first < 0 or last > first + length:
                 by = b - first if first >= 0 else length
@@ -258,7 +300,7 @@ def _beam(
                 for k in range(length):
                     inside = first + k < steps
                     ahead[0, k] = bound[first + k] if inside else 0
-                    ahead[1, k] = active[first + k] - (workers - 1) * slots if inside else 0
+                    ahead[1, k] = slots * common[first + k] if inside else 0
                     ahead[2, k] = mean[first + k] if inside else 0
                 for j in range(alive):
                     _blank(load, count, top, j, keep, length, ahead)
@@ -269,9 +311,11 @@ def _beam(
                 weight[2, k] = _SQUARES / (ahead[2, k] * (1.0 + left)) if left > 0 else 0.0
             for j in range(alive):
                 cost[1, j] = cost[0, j] + _estimate(load, top, j, b - first, last - first, ahead, weight, True)
-        a, z = b - first, end[i] - first
+        a, z = b - first, min(steps, end[i] + behind) - first
+        for k in range(z - a):  # what the request and its slot put in place of what the slot was likely to hold
+            held = np.int64(likely[b, k]) if k < behind else common[b + k]
+            more[k] = (base[i] + b + k if b + k < end[i] else np.int64(likely[end[i], b + k - end[i]])) - held
         near = min(a + 17, length - 1)
-        tokens = base[i] + b
         found = 0
         for j in range(alive):
             without = cost[1, j] - _estimate(load, top, j, a, z, ahead, weight, False)
@@ -283,11 +327,9 @@ def _beam(
                 if count[j, g, a] >= slots or (count[j, g, a] == 0 and empty):
                     continue  # one empty worker is as good as another
                 empty = empty or count[j, g, a] == 0
-                v = without + _child(load, count, top, j, g, a, z, tokens, ahead, weight)
-                here = load[j, g, a] + tokens - (ahead[2, a] if ahead[1, a] > count[j, g, a] else 0)
-                there = load[j, g, near]
-                if near < z:
-                    there += tokens + near - a - (ahead[2, near] if ahead[1, near] > count[j, g, near] else 0)
+                v = without + _child(load, top, j, g, a, z, more, ahead, weight)
+                here = load[j, g, a] + more[0]
+                there = load[j, g, near] + (more[near - a] if near < z else 0)
                 mark = whole - _signature(load[j, g, a], load[j, g, near]) + _signature(here, there)
                 h = mark & low
                 while table[h] >= 0 and key[table[h]] != mark:
@@ -333,7 +375,7 @@ def _beam(
                 continue
             beyond = j + 1
             cost[0, j], cost[1, j] = before[father[q]], value[q]
-            _place(load, count, top, j, where[q], a, z, tokens, ahead)
+            _place(load, count, top, j, where[q], a, end[i] - first, z, more)
             parent[i, j], choice[i, j] = father[q], where[q]
         j = 0
         while j < chosen:  # no gaps
@@ -349,4 +391,16 @@ def _beam(
         alive = chosen
         for k in range(b, end[i]):
             unplaced[k] -= 1
+        spare = workers * slots - active[b]
+        if 0 < spare < slots and (i + 1 == len(begin) or begin[i + 1] != b):  # slots that stay free
+            z = min(steps - b, behind)
+            for k in range(z):
+                more[k] = (np.int64(likely[b + 1, k - 1]) if k > 0 else 0) - np.int64(likely[b, k])
+            for j in range(alive):
+                for g in range(workers):
+                    free = slots - count[j, g, a]
+                    if free > 0:
+                        for k in range(z):
+                            load[j, g, a + k] += free * more[k]
+                _two(load, top, j, a, a + z)
     state[0], state[1], state[2], state[3] = first, now, last, alive
