@@ -441,6 +441,35 @@ def test_windows_are_the_same_with_processes():
     assert one.certificate == two.certificate
 
 
+def test_windows_of_a_chosen_length(monkeypatch):
+    inst, cluster, start = window_case()
+    tried = []
+    gained = windows._gained
+    monkeypatch.setattr(windows, "_gained", lambda case, T, *rest: tried.append(T) or gained(case, T, *rest))
+    options = {"node_limit": 100, "time_limit": 600}
+    auto = bro.placement_bound(inst, cluster, start, "window", window="auto", **options)
+    assert len(tried) >= 2
+    steps = len(bounds.step_bounds(inst, cluster, start, "fluid").step)
+    assert sorted(tried) == [T for T in windows._LENGTHS if steps >= 4 * T]
+    every = [bro.placement_bound(inst, cluster, start, "window", window=T, **options).value for T in tuple(tried)]
+    assert auto.value == max(every) == bro.verify(inst, cluster, auto.certificate)
+    # Little time: one length, and the limit holds for the choice and the bound together.
+    del tried[:]
+    quick = bro.placement_bound(inst, cluster, start, "window", window="auto", node_limit=10**6, time_limit=0.3)
+    assert len(tried) == 1
+    assert bro.placement_bound(inst, cluster, start, "migration").value <= quick.value
+    assert bro.verify(inst, cluster, quick.certificate) == quick.value
+    # In two processes, claimed, and too short for a choice.
+    both = bro.placement_bound(inst, cluster, start, "window", window="auto", jobs=2, certificate=False, **options)
+    assert both.value >= auto.value
+    for n in (0, 1, 3):
+        few, first = inst.take(np.argsort(start)[:n]), np.sort(start)[:n]
+        bound = bro.placement_bound(few, cluster, first, "window", window="auto", **options)
+        assert bro.verify(few, cluster, bound.certificate) == bound.value
+    with pytest.raises(InputError, match="window must be an integer"):
+        bro.placement_bound(inst, cluster, start, "window", window="best")
+
+
 def test_windows_keep_what_one_certificate_may_hold(monkeypatch):
     inst, cluster, start = window_case()
     options = {"node_limit": 400, "window": 8, "time_limit": 600}

@@ -397,6 +397,7 @@ def test_one_bound_is_said_as_before(run, problem):
         (["--problem", "schedule", "--method", "item"], "unknown method 'item'"),
         (["--window", "5"], "--window T is of --method window"),
         (["--method", "all", "--window", "0"], "window must be >= 1, got 0"),
+        (["--method", "window", "--window", "some"], "window must be a number of steps or auto, got 'some'"),
         (["--method", "all", "--jobs", "0"], "jobs must be >= 1, got 0"),
         (["--method", "all", "--time-limit", "0"], "time_limit must be > 0, got 0"),
     ],

@@ -74,7 +74,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         "forced, milp, bnb; several, or all, side by side (default: the best cheap one)",
     )
     add_problem(group)
-    group.add_argument("--window", type=int, metavar="T", help="window: steps of one window (default 20)")
+    group.add_argument("--window", metavar="T", help="window: steps of one window; auto tries several (default 20)")
     group.add_argument(
         "--time-limit", type=float, default=60.0, metavar="S", help="seconds for each of window, milp, bnb (default 60)"
     )
@@ -142,8 +142,10 @@ def _methods(args: argparse.Namespace) -> list[str]:
             )
     integer(args.jobs, "jobs", 1, 1024)
     real(args.time_limit, "time_limit", positive=True)
-    if args.window is not None:
-        integer(args.window, "window", 1)
+    if args.window not in (None, "auto"):
+        if not args.window.lstrip("-").isdecimal():
+            raise InputError(f"window must be a number of steps or auto, got {args.window!r}")
+        args.window = integer(int(args.window), "window", 1)
     if args.window is not None and not {"window", "all"} & set(asked):
         raise InputError("--window T is of --method window")
     return [method for method in known if method in asked or "all" in asked]

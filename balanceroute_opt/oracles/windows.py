@@ -29,6 +29,7 @@ __all__ = [
     "by_halves",
     "fewest_requests",
     "middle",
+    "promising",
     "replayable",
     "shifted",
     "window_bound",
@@ -40,6 +41,11 @@ _MEMORY = 2**27  # bytes of the open nodes of a window
 _LEAVES = 60_000  # of one certificate, as of all trees that this package writes
 _MOST_WORK = 5 * 10**10  # entries that the leaves of one certificate make the verifier look at
 _MOST_TABLE = 10**7  # entries of one part
+_LENGTHS = (5, 10, 20, 40, 80, 160)  # of windows, that a choice is between
+_SHARE = 0.1  # of the time limit, for the choice
+
+Trees = list[tuple[int, int, dict[str, Any]]]
+"""What each tree gains over the floor of its positions, what it makes the verifier look at, and the tree."""
 
 
 @dataclass
@@ -60,7 +66,7 @@ class Part:
     bound: int
     floor: int
     nodes: int = 0
-    trees: list[tuple[int, int, dict[str, Any]]] = field(default_factory=list)
+    trees: Trees = field(default_factory=list)
 
 
 def middle(case: PlacementCase) -> int:
@@ -125,7 +131,10 @@ def bound_by_halves(
     if price <= floor:
         return Part(floor, floor)
     problem = branch.window(case)
-    search = branch.Search(problem, price, memory_limit)
+    # Memory for more nodes than may be open has to be filled all the same.
+    m, workers = len(problem.request), problem.workers
+    open_node = m + m * workers + len(problem.floor) * workers + 24
+    search = branch.Search(problem, price, min(memory_limit, 2 * (nodes + 1000) * open_node))
     search.run(share * seconds, nodes)
     found = Part(max(search.bound, floor), floor, search.nodes)
     if not search.done:
@@ -178,7 +187,7 @@ def work(case: PlacementCase, tree: dict[str, Any]) -> int:
     return len(tree["leaves"]) * (10**4 + table) if table <= _MOST_TABLE else _MOST_WORK + 1
 
 
-def replayable(trees: list[tuple[int, int, dict[str, Any]]]) -> bool:
+def replayable(trees: Trees) -> bool:
     """Whether one certificate may hold all of these trees."""
     return sum(w for _, w, _ in trees) <= _MOST_WORK and sum(len(t["leaves"]) for _, _, t in trees) <= _LEAVES
 
@@ -187,50 +196,78 @@ def window_bound(
     inst: Instance,
     cluster: Cluster,
     start: Int64Array,
-    window: int,
+    window: int | None,
     node_limit: int,
     time_limit: float,
     jobs: int,
     certificate: bool,
 ) -> Bound:
-    """``window(T)`` of validated `start`; see :func:`~balanceroute_opt.placement_bound`."""
+    """``window(T)`` of validated `start`, None: for several T; see :func:`~balanceroute_opt.placement_bound`."""
     end_time = time.perf_counter() + time_limit
     floor = step_bounds(inst, cluster, start, "migration")
     position = np.searchsorted(floor.step, start)
     case = PlacementCase(
         inst, cluster, start, position, position + inst.output, inst.prompt - position, floor.step, floor.peak
     )
-    total, gain = int(floor.peak.sum()), 0
-    trees: list[tuple[int, int, dict[str, Any]]] = []
-    for low, inside, part in _solved(case, window, node_limit, end_time, jobs, certificate):
+    best = -1
+    best_trees: Trees = []
+    for length in promising(case, node_limit, end_time, jobs, certificate) if window is None else [window]:
+        began = time.perf_counter()
+        gain, trees = _gained(case, length, node_limit, end_time, jobs, certificate)
+        if gain > best:
+            best, best_trees = gain, trees
+        if end_time - time.perf_counter() < time.perf_counter() - began:  # the next one takes about as long
+            break
+    total = int(floor.peak.sum()) + max(best, 0)
+    if not certificate:
+        return Bound.placement(inst, cluster, start, "window", total, None)
+    raised = np.flatnonzero(floor.proof)
+    proof = {
+        "raised": [[int(k), int(v)] for k, v in zip(floor.step[raised], floor.peak[raised], strict=True)],
+        "parts": sorted((tree for _, _, tree in best_trees), key=lambda tree: tree["cut"][0]),
+    }
+    return Bound.placement(inst, cluster, start, "window", total, proof)
+
+
+def _gained(
+    case: PlacementCase, window: int, nodes: int, end_time: float, jobs: int, certify: bool
+) -> tuple[int, Trees]:
+    """What windows of that many steps gain over the floor, and the trees for it that one certificate may hold."""
+    gain = 0
+    trees: Trees = []
+    for low, inside, part in _solved(case, window, nodes, end_time, jobs, certify):
         gain += part.bound - part.floor
         trees += [(g, w, shifted(tree, inside, low)) for g, w, tree in part.trees]
         if len(trees) > 100 and not replayable(trees):
             trees = _dearest_dropped(trees)
-    if not certificate:
-        return Bound.placement(inst, cluster, start, "window", total + gain, None)
-    trees = _dearest_dropped(trees)
-    raised = np.flatnonzero(floor.proof)
-    proof = {
-        "raised": [[int(k), int(v)] for k, v in zip(floor.step[raised], floor.peak[raised], strict=True)],
-        "parts": sorted((tree for _, _, tree in trees), key=lambda tree: tree["cut"][0]),
-    }
-    return Bound.placement(inst, cluster, start, "window", total + sum(g for g, _, _ in trees), proof)
+    if certify:
+        trees = _dearest_dropped(trees)
+        gain = sum(g for g, _, _ in trees)
+    return gain, trees
 
 
 def _solved(
     case: PlacementCase, window: int, nodes: int, end_time: float, jobs: int, certify: bool
 ) -> Iterator[tuple[int, Int64Array, Part]]:
     """Windows in their order: first position, requests, and what is proved. In memory are those at work."""
-    if int((case.base + case.end).max(initial=0)) > MAX_TOKENS:  # requests would enter a window with too many
-        return
+    if _can_be_cut(case):
+        yield from _in_processes(_task, _windows(case, window, nodes, end_time, jobs, certify), jobs)
+
+
+def _can_be_cut(case: PlacementCase) -> bool:
+    """Whether no request would enter a window with more tokens than a prompt may have."""
+    return int((case.base + case.end).max(initial=0)) <= MAX_TOKENS
+
+
+def _in_processes(function: Callable[[Any], Any], tasks: Iterator[Any], jobs: int) -> Iterator[Any]:
+    """Results in the order of the tasks, which are made when a process is about to be free."""
     if jobs == 1:
-        yield from map(_task, _windows(case, window, nodes, end_time, 1, certify))
+        yield from map(function, tasks)
         return
     import joblib
 
-    tasks = (joblib.delayed(_task)(job) for job in _windows(case, window, nodes, end_time, jobs, certify))
-    yield from joblib.Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)(tasks)
+    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)
+    yield from parallel(joblib.delayed(function)(task) for task in tasks)
 
 
 _Task = tuple[int, Int64Array, PlacementCase, int, float, int]
@@ -258,13 +295,58 @@ def _task(job: _Task) -> tuple[int, Int64Array, Part]:
     return low, inside, bound_by_halves(piece, nodes, seconds, leaves)
 
 
-def _dearest_dropped(trees: list[tuple[int, int, dict[str, Any]]]) -> list[tuple[int, int, dict[str, Any]]]:
-    """Trees that gain most for what they cost the verifier, within its limits and 60 000 leaves."""
-    kept: list[tuple[int, int, dict[str, Any]]] = []
+def promising(case: PlacementCase, nodes: int, end_time: float, jobs: int, certify: bool) -> list[int]:
+    """Lengths of windows, those first that gain most per step on a sample, for what time and certificate allow.
+
+    Every length gets the same small share of the time on the same stretches of steps, and about as much for a step as
+    the whole will. What the trees gain counts as far as a certificate of the whole has room for such trees; and in
+    proportion where the time would not suffice for all windows.
+    """
+    count, began = len(case.steps), time.perf_counter()
+    lengths = [T for T in _LENGTHS if count >= 4 * T] or [max(1, count)]
+    if len(lengths) == 1 or not _can_be_cut(case):
+        return lengths[:1]
+    longest = lengths[-1]
+    samples = max(1, round(_SHARE / len(lengths) * count / longest))
+    seconds = _SHARE * max(0.0, end_time - began) * jobs / (samples * len(lengths))
+    lows = [(2 * j + 1) * count // (2 * samples) - longest // 2 for j in range(samples)]
+    tasks = (
+        (piece, T, nodes, seconds, certify)
+        for piece in (cut(case, low, low + longest)[0] for low in lows)
+        for T in reversed(lengths)
+    )
+    spent, gain = dict.fromkeys(lengths, 0.0), dict.fromkeys(lengths, 0)
+    trees: dict[int, Trees] = {T: [] for T in lengths}
+    for T, took, gained, found in _in_processes(_sampled, tasks, jobs):
+        spent[T] += took
+        gain[T] += gained
+        trees[T] += found
+    share = samples * longest / count
+    left = end_time - time.perf_counter()
+
+    def worth(T: int) -> float:
+        gained = sum(g for g, _, _ in _dearest_dropped(trees[T], share)) if certify else gain[T]
+        return gained * min(1.0, left * jobs * share / max(spent[T], 1e-9))
+
+    return sorted(lengths, key=worth, reverse=True)
+
+
+def _sampled(job: tuple[PlacementCase, int, int, float, bool]) -> tuple[int, float, int, Trees]:
+    """T, seconds, gain and trees of the windows of a sample."""
+    piece, window, nodes, seconds, certify = job
+    began = time.perf_counter()
+    parts = [_task(task)[2] for task in _windows(piece, window, nodes, began + seconds, 1, certify)]
+    trees = [tree for part in parts for tree in part.trees]
+    return window, time.perf_counter() - began, sum(part.bound - part.floor for part in parts), trees
+
+
+def _dearest_dropped(trees: Trees, share: float = 1.0) -> Trees:
+    """Trees that gain most for what they cost the verifier, within that share of its limits and of 60 000 leaves."""
+    kept: Trees = []
     leaves = cost = 0
     for tree in sorted(trees, key=lambda tree: tree[1] / tree[0]):
         leaves, cost = leaves + len(tree[2]["leaves"]), cost + tree[1]
-        if leaves > _LEAVES or cost > _MOST_WORK:
+        if leaves > share * _LEAVES or cost > share * _MOST_WORK:
             break
         kept.append(tree)
     return kept
