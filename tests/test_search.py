@@ -136,6 +136,29 @@ def test_search_contract(method, utilization):
     assert again.objective <= found.objective
 
 
+@pytest.mark.parametrize("threads", [2, 5])
+def test_threads_run_beams_side_by_side(threads):
+    inst, cluster, sched = problem(1200, 4, 8, 2, 1.6)
+    found = [search_placement(inst, cluster, sched, time_limit=600.0, moves=400_000, threads=threads) for _ in range(2)]
+    assert found[0].schedule == found[1].schedule
+    bro.check(inst, cluster, found[0].schedule)
+    assert found[0].moves <= 400_000
+    assert found[0].objective == bro.peak_sum(inst, cluster, found[0].schedule) < bro.peak_sum(inst, cluster, sched)
+
+
+def test_slots_are_expected_to_hold_what_starts_when_they_are_free():
+    inst = bro.Instance(release=[0, 0, 2, 4], prompt=[10, 12, 30, 1], output=[4, 2, 4, 2])
+    cluster = bro.Cluster(workers=2, slots=1)
+    beam = Beam(inst.release, inst.release + inst.output, inst.prompt - inst.release, 6, 2, 1, 1)
+    # A slot that is free in step 2 holds the third request, one that is free in step 4 the last.
+    np.testing.assert_array_equal(beam._likely[2, :2], [30, 31])
+    np.testing.assert_array_equal(beam._likely[4, :2], [1, 2])
+    # In step 0 it holds one of the first two, and in step 2 the longer one still, or the third.
+    np.testing.assert_array_equal(beam._likely[0, :3], [11, 12, 21])
+    beam.run(4)
+    bro.check(inst, cluster, bro.Schedule(inst.release, beam.placement()))
+
+
 def test_search_keeps_the_capacity():
     inst, cluster, sched = problem(300, 4, 8, 6, 0.8, prompt_mu=5.0)
     peak = int(bro.peak_loads(inst, cluster, sched).max())

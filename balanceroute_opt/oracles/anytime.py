@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +13,7 @@ from ..errors import InputError
 from ..instance import Cluster, Instance
 from ..schedule import Schedule, active_steps, check, peak_sum
 from .annealing import Annealing, profile
-from .beam import Beam
+from .beam import SQUARES, Beam
 from .bounds import given_starts
 from .budget import Budget
 
@@ -27,6 +28,7 @@ METHODS = ("auto", "beam", "annealing")
 _CROWDED = 0.2  # share of the work in steps without a free slot per worker, from which a beam pays
 _BEAM = 0.6  # its share of the budget
 _WIDEST = 4096
+_LEANINGS = (1.0, 4.0, 0.25)  # weights of squares of the beams of several threads, over the usual one
 _CHILD = 5  # moves that the placement of a request on a worker counts as, by its time
 _SMALL = 1000  # requests, up to which annealing starts hot, and over again
 _SHARES = (0.05, 0.004)
@@ -101,7 +103,7 @@ def search_placement(
     target : int
         An objective that cannot be beaten: stop there.
     threads : int
-        Stretches of the trace that are annealed at the same time.
+        Stretches of the trace that are annealed at the same time, and beams (up to three, of which the best counts).
     progress : callable, optional
         Called with seconds, moves and objective whenever there is a better placement.
 
@@ -176,8 +178,9 @@ class _Axis:
     steps: int
     cluster: Cluster
 
-    def beam(self, width: int) -> Beam:
-        return Beam(self.begin, self.end, self.base, self.steps, self.cluster.workers, self.cluster.slots, width)
+    def beam(self, width: int, leaning: float = 1.0) -> Beam:
+        workers, slots = self.cluster.workers, self.cluster.slots
+        return Beam(self.begin, self.end, self.base, self.steps, workers, slots, width, leaning * SQUARES)
 
     def crowded(self) -> float:
         """Share of the requests' steps in which there are fewer free slots than workers."""
@@ -232,8 +235,7 @@ def _search(
         return best.worker
     try:
         if with_beam:
-            placement = _beam(axis, course)
-            if placement is not None:
+            for placement in _beams(axis, course, threads):
                 annealing.place(placement)
                 best.keep()
         _anneal(
@@ -261,34 +263,34 @@ class _Best:
             self.annealing.place(self.worker)
 
 
-def _beam(axis: _Axis, course: _Course) -> Int64Array | None:
-    """The placement of a beam as wide as its share of the budget allows; None if there is no time for any."""
-    n, workers = len(axis.begin), axis.cluster.workers
+def _beams(axis: _Axis, course: _Course, threads: int) -> list[Int64Array]:
+    """Placements of beams as wide as their share of the budget allows; none if there is no time for any."""
+    n, leanings = len(axis.begin), _LEANINGS[:threads]
+    children = n * axis.cluster.workers * len(leanings)  # at width 1
     if course.most is not None:
-        width = min(_WIDEST, int(_BEAM * course.most) // (_CHILD * n * workers))
-        if width < 1:
-            return None
+        width = min(_WIDEST, int(_BEAM * course.most) // (_CHILD * children))
     else:
-        # Placements that do not fit the caches cost more, so the width is halved whenever time gets short.
+        # Placements that do not fit the caches cost more, so the width is reduced whenever time gets short.
         trial, sample = axis.beam(16), max(64, n // 50)
         began = time.perf_counter()
         trial.run(sample)
         each = (time.perf_counter() - began) / min(n, sample)
         width = int(min(_WIDEST, trial.width * _BEAM * course.limit / (each * n)))
-        if width < 1:
-            return None
-    beam = axis.beam(width)
-    width, piece = beam.width, max(16, n // 400)
-    while beam.done < n:
-        if course.seconds >= course.limit:
-            return None
-        began = time.perf_counter()
-        beam.run(piece, width)
-        each = (time.perf_counter() - began) / piece
-        if course.most is None and course.seconds + each * (n - beam.done) > _BEAM * course.limit * 1.05:
-            width = max(1, width * 3 // 4)
-    course.moves += _CHILD * n * workers * width
-    return beam.placement()
+    if width < 1:
+        return []
+    beams = [axis.beam(width, leaning) for leaning in leanings]
+    width, piece = beams[0].width, max(16, n // 400)
+    with ThreadPoolExecutor(len(beams)) as pool:
+        while beams[0].done < n:
+            if course.seconds >= course.limit:
+                return []
+            began = time.perf_counter()
+            list(pool.map(lambda beam, width=width: beam.run(piece, width), beams))
+            each = (time.perf_counter() - began) / piece
+            if course.most is None and course.seconds + each * (n - beams[0].done) > _BEAM * course.limit * 1.05:
+                width = max(1, width * 3 // 4)
+    course.moves += _CHILD * children * width
+    return [beam.placement() for beam in beams]
 
 
 def _anneal(

@@ -26,10 +26,10 @@ from .._jit import compiled, inner
 from .._validate import Float64Array, Int64Array
 from .annealing import profile
 
-__all__ = ["Beam"]
+__all__ = ["SQUARES", "Beam"]
 
 _SOFT = 0.3  # half width of the softening, in mean loads times the root of the requests to come per worker
-_SQUARES = 2.0  # weight of squared deviations, over mean load times (1 + requests to come per worker)
+SQUARES = 2.0  # weight of squared deviations, over mean load times (1 + requests to come per worker)
 _BEHIND = 2.0  # mean durations behind the end of a request for which its slot is foreseen
 _BYTES = 2**28  # for back pointers, and for what slots are likely to hold
 _STATE_BYTES = 2**29
@@ -47,6 +47,8 @@ class Beam:
     workers, slots : int
     width : int
         Most partial placements at a time; less where they would need more than 512 MiB, or the back pointers 256 MiB.
+    squares : float
+        Weight of squared deviations.
 
     Attributes
     ----------
@@ -55,13 +57,21 @@ class Beam:
     """
 
     def __init__(
-        self, begin: Int64Array, end: Int64Array, base: Int64Array, steps: int, workers: int, slots: int, width: int
+        self,
+        begin: Int64Array,
+        end: Int64Array,
+        base: Int64Array,
+        steps: int,
+        workers: int,
+        slots: int,
+        width: int,
+        squares: float = SQUARES,
     ) -> None:
         n = len(begin)
         work = (end - begin) * (base + begin)
         self._order = np.lexsort((-work, begin))
         self._begin, self._end, self._base = (np.ascontiguousarray(x[self._order]) for x in (begin, end, base))
-        self._workers, self._slots, self.done = workers, slots, 0
+        self._workers, self._slots, self._squares, self.done = workers, slots, squares, 0
         active, total = profile(begin, end, base, steps)
         longest, mean = int((end - begin).max(initial=1)), total // np.maximum(active, 1)
         behind = min(int(_BEHIND * (end - begin).sum() / max(n, 1)), _BYTES // (4 * (steps + 1)))
@@ -89,9 +99,9 @@ class Beam:
         last = min(len(self._begin), self.done + requests)
         if last > self.done:
             _beam(
-                self._begin, self._end, self._base, *self._axis, self._likely, self._workers, self._slots, self.done,
-                last, max(1, min(width or self.width, self.width)), self._load, self._count, self._top, self._ahead,
-                self._weight, self._cost, self._parent, self._choice, self._state,
+                self._begin, self._end, self._base, *self._axis, self._likely, self._workers, self._slots,
+                self._squares, self.done, last, max(1, min(width or self.width, self.width)), self._load, self._count,
+                self._top, self._ahead, self._weight, self._cost, self._parent, self._choice, self._state,
             )  # fmt: skip
         self.done = last
 
@@ -236,7 +246,7 @@ def _expect(
             likely[e, k] = round(chosen * then + (1.0 - chosen) * total[k] / max(1, starts))
 
 
-@compiled
+@compiled(nogil=True)
 def _beam(
     begin: Int64Array,
     end: Int64Array,
@@ -249,6 +259,7 @@ def _beam(
     likely: Any,
     workers: int,
     slots: int,
+    squares: float,
     start: int,
     stop: int,
     width: int,
@@ -308,7 +319,7 @@ def _beam(
                 left = unplaced[first + k] / workers
                 weight[0, k] = _SOFT * ahead[2, k] * np.sqrt(left) + 1.0
                 weight[1, k] = 1.0 / weight[0, k]
-                weight[2, k] = _SQUARES / (ahead[2, k] * (1.0 + left)) if left > 0 else 0.0
+                weight[2, k] = squares / (ahead[2, k] * (1.0 + left)) if left > 0 else 0.0
             for j in range(alive):
                 cost[1, j] = cost[0, j] + _estimate(load, top, j, b - first, last - first, ahead, weight, True)
         a, z = b - first, min(steps, end[i] + behind) - first
