@@ -46,6 +46,7 @@ _PUBLIC = {
     "verify": "certificates",
     "write_certificate": "certificates",
     "Solution": "oracles.solution",
+    "polish_placement": "oracles.neighbourhood",
     "search_placement": "oracles.anytime",
     "search_schedule": "oracles.anytime_schedule",
     "solve_placement": "oracles.placement",
