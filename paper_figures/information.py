@@ -86,7 +86,7 @@ def generate(size: Size) -> Any:
 def cell(name: str, seed: int, load: float, moves: int, smoke: bool) -> dict[str, Any]:
     """One sample at one load, on the step clock."""
     from balanceroute_opt.oracles.anytime import search_placement
-    from balanceroute_opt.oracles.bounds import step_bounds
+    from balanceroute_opt.oracles.floors import step_bounds
 
     machines = cluster(smoke)
     requests, predictors = sample(name, seed, smoke)

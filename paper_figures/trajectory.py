@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import balanceroute_opt as bro
-from balanceroute_opt.oracles.bounds import step_bounds
+from balanceroute_opt.oracles.floors import step_bounds
 
 from . import style
 from .common import Size, cluster, instance

@@ -11,7 +11,7 @@ import pytest
 import balanceroute_opt as bro
 from balanceroute_opt import Cluster, InputError, Instance, StepTime
 from balanceroute_opt.certificates import new_certificate
-from balanceroute_opt.oracles import bounds, lagrangian, windows
+from balanceroute_opt.oracles import floors, given, lagrangian, windows
 
 PLACEMENT = ("fluid", "item", "pigeonhole", "migration")
 SCHEDULE = ("fluid", "lagrangian")
@@ -169,7 +169,7 @@ def test_dear_proofs_are_dropped(monkeypatch):
     values = [bro.placement_bound(inst, cluster, inst.release, method=m).value for m in PLACEMENT]
     assert values == sorted(values)
     assert values[-1] > values[-2]
-    monkeypatch.setattr("balanceroute_opt.oracles.bounds._VERIFIED_NODES", 20)
+    monkeypatch.setattr("balanceroute_opt.oracles.floors._VERIFIED_NODES", 20)
     less = bro.placement_bound(inst, cluster, inst.release, method="migration")
     assert values[-2] <= less.value < values[-1]
     assert bro.verify(inst, cluster, less.certificate) == less.value
@@ -285,7 +285,7 @@ def test_any_multipliers_give_a_bound(seed):
     b = Fraction(cluster.step_time.per_mean_token) * Fraction(inst.total_work, cluster.workers)
     for scale in (0.1, 0.5, 2.0):
         multipliers = random_multipliers(rng, windows, inst, scale)
-        value, data = lagrangian.certified(inst, cluster, windows, bounds.least_steps(inst, cluster, last), multipliers)
+        value, data = lagrangian.certified(inst, cluster, windows, given.least_steps(inst, cluster, last), multipliers)
         if best is not None:
             assert float(value + b) <= best * (1 + 1e-12)
         data = {"max_wait": None, "latest": last.tolist(), **data}
@@ -304,7 +304,7 @@ def test_multipliers_come_close_to_the_best(seed):
     cluster = Cluster(2, 6, step_time=StepTime(fixed=1500.0, per_token=1.0))
     last = inst.release + 8
     windows = lagrangian.Windows.of(inst, last)
-    steps = bounds.least_steps(inst, cluster, last)
+    steps = given.least_steps(inst, cluster, last)
     multipliers, value, limit = lagrangian.best_multipliers(inst, cluster, windows, steps, 300)
     assert value <= limit * (1 + 1e-12)
     assert limit <= value * 1.005
@@ -449,7 +449,7 @@ def test_windows_of_a_chosen_length(monkeypatch):
     options = {"node_limit": 100, "time_limit": 600}
     auto = bro.placement_bound(inst, cluster, start, "window", window="auto", **options)
     assert len(tried) >= 2
-    steps = len(bounds.step_bounds(inst, cluster, start, "fluid").step)
+    steps = len(floors.step_bounds(inst, cluster, start, "fluid").step)
     assert sorted(tried) == [T for T in windows._LENGTHS if steps >= 4 * T]
     every = [bro.placement_bound(inst, cluster, start, "window", window=T, **options).value for T in tuple(tried)]
     assert auto.value == max(every) == bro.verify(inst, cluster, auto.certificate)

@@ -12,7 +12,7 @@ import balanceroute_opt as bro
 from balanceroute_opt import Cluster, InputError, Instance, Schedule, SolverError, StepTime
 from balanceroute_opt.oracles import schedule as entrance
 from balanceroute_opt.oracles import solution
-from balanceroute_opt.oracles.bounds import start_windows
+from balanceroute_opt.oracles.given import start_windows
 from balanceroute_opt.oracles.patterns import pattern_prices
 from balanceroute_opt.oracles.schedule_model import merged_model, schedule_model
 from balanceroute_opt.oracles.timetable import Timetable, improve, price

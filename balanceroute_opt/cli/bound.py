@@ -199,7 +199,7 @@ def _solved(args: argparse.Namespace, problem: Problem, method: str) -> tuple[Bo
     if problem.kind == "placement":
         bound = Bound.placement(inst, cluster, problem.start, method, int(found.lower_bound), None)
     else:
-        from ..oracles.bounds import start_windows
+        from ..oracles.given import start_windows
 
         last, words = start_windows(inst, cluster, **problem.windows)
         bound = Bound.schedule(inst, cluster, last, words, method, Fraction(found.lower_bound), None)

@@ -12,8 +12,9 @@ from ..errors import CertificateError, InputError
 from ..evaluation.ratios import percent
 from ..instance import Cluster, Instance
 from ..oracles.anytime_schedule import search_schedule
-from ..oracles.bounds import schedule_bound, start_windows
+from ..oracles.bounds import schedule_bound
 from ..oracles.forced import latest_bound
+from ..oracles.given import start_windows
 from ..schedule import Schedule, check, decode_time
 from .store import packed, unpacked
 

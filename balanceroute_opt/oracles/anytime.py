@@ -14,8 +14,8 @@ from ..instance import Cluster, Instance
 from ..schedule import Schedule, active_steps, check, peak_sum
 from .annealing import Annealing, profile
 from .beam import SQUARES, Beam
-from .bounds import given_starts
 from .budget import Budget
+from .given import given_starts
 
 __all__ = ["Found", "improved", "search_placement"]
 

@@ -15,9 +15,9 @@ from ..instance import Cluster, Instance
 from ..schedule import Schedule, active_steps, check, decode_time, peak_loads
 from ._schedule_moves import ScheduleAnnealing, longest_first
 from .anytime import search_placement
-from .bounds import start_windows
 from .budget import Budget
 from .forced import forced_windows
+from .given import start_windows
 
 __all__ = ["FoundSchedule", "search_schedule"]
 

@@ -5,26 +5,22 @@ All of them hold with a KV capacity too, which only takes placements away.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from .._validate import Int64Array, frozen, integer, integers, real
+from .._validate import integer, real
 from ..certificates import Bound
 from ..errors import InputError
-from ..instance import MAX_STEP, Cluster, Instance, require_fit, require_step_clock
-from ..schedule import active_steps
+from ..instance import Cluster, Instance
+from .floors import PlacementMethod, step_bounds
+from .given import given_starts, least_steps, start_windows, window_data
 
-__all__ = ["StepBounds", "given_starts", "placement_bound", "schedule_bound", "start_windows", "step_bounds"]
+__all__ = ["placement_bound", "schedule_bound"]
 
-PlacementMethod = Literal["fluid", "item", "pigeonhole", "migration", "window"]
-
-_PLACEMENT = ("fluid", "item", "pigeonhole", "migration", "window")
 _SCHEDULE = ("fluid", "lagrangian")
-_VERIFIED_NODES = 10**6  # of all searches that one certificate asks the verifier to repeat
 
 
 def placement_bound(
@@ -114,63 +110,6 @@ def placement_bound(
     return Bound.placement(inst, cluster, t, method, int(values.peak.sum()), proof)
 
 
-@dataclass(frozen=True)
-class StepBounds:
-    """Lower bounds on ``max_g L_g(k)`` of every active step.
-
-    Attributes
-    ----------
-    step : ndarray of int64, shape (K,)
-        The active steps.
-    peak : ndarray of int64, shape (K,), tokens
-    proof : ndarray of int64, shape (K,)
-        Nodes of the search that proves a value above ``pigeonhole``; 0 where none is needed.
-    closed : ndarray of bool, shape (K,)
-        The value is known to be the optimum of the step alone (``migration`` only; elsewhere False).
-    """
-
-    step: Int64Array
-    peak: Int64Array
-    proof: Int64Array
-    closed: NDArray[np.bool_]
-
-
-def step_bounds(
-    inst: Instance, cluster: Cluster, start: Int64Array, method: PlacementMethod, node_limit: int = 20_000
-) -> StepBounds:
-    """The terms of :func:`placement_bound`, step by step; `start` is validated by :func:`given_starts`."""
-    if method not in _PLACEMENT or method == "window":
-        raise InputError(f"unknown method {method!r}; methods: {', '.join(_PLACEMENT)}")
-    nodes = integer(node_limit, "node_limit", 1)
-    steps, position, total = _axis(inst, cluster, start)
-    peak = -(total // -cluster.workers)
-    proof, closed = np.zeros(len(steps), np.int64), np.zeros(len(steps), np.bool_)
-    if method != "fluid" and len(steps):
-        from . import _kernels
-
-        offset, end = inst.prompt - position, position + inst.output
-        order = np.argsort(-offset, kind="stable")
-        largest = _kernels.largest_offset(order, position, end, offset, len(steps))
-        np.maximum(peak, largest + np.arange(len(steps)), out=peak)
-        if method != "item":
-            by_start, by_end = np.argsort(position, kind="stable"), np.argsort(end, kind="stable")
-            axis = (by_start, by_end, position, end, offset, cluster.workers, cluster.slots)
-            _kernels.pigeonhole(*axis, peak)
-            if method == "migration":
-                before = peak.copy()
-                proof, closed = _kernels.migration(*axis, peak, nodes)
-                _drop_dear_proofs(before, peak, proof, closed)
-    return StepBounds(steps, frozen(peak), frozen(proof), frozen(closed))
-
-
-def _drop_dear_proofs(before: Int64Array, peak: Int64Array, proof: Int64Array, closed: NDArray[np.bool_]) -> None:
-    """Undo, in place, the proofs that gain least per node beyond the verifier's budget."""
-    raised = np.flatnonzero(proof)
-    order = raised[np.argsort((before[raised] - peak[raised]) / proof[raised], kind="stable")]
-    dear = order[np.cumsum(proof[order]) > _VERIFIED_NODES]
-    peak[dear], proof[dear], closed[dear] = before[dear], 0, False
-
-
 def schedule_bound(
     inst: Instance,
     cluster: Cluster,
@@ -228,7 +167,7 @@ def schedule_bound(
     heaviest = int(work.max(initial=0))
     steps = least_steps(inst, cluster, last)
     value = c * steps + a * max(mean, Fraction(heaviest)) + b * mean
-    kind, data = "fluid", _window_data(max_wait, latest)
+    kind, data = "fluid", window_data(max_wait, latest)
     if method == "lagrangian" and last is not None and len(inst):
         from .lagrangian import Windows, best_multipliers, certified
 
@@ -238,87 +177,3 @@ def schedule_bound(
         if better is not None and better[0] + b * mean > value:
             kind, value, data = "lagrangian", better[0] + b * mean, data | better[1]
     return Bound.schedule(inst, cluster, last, words, method, value, data, kind)
-
-
-def given_starts(inst: Instance, cluster: Cluster, start: ArrayLike) -> Int64Array:
-    """Validated admission steps of P1: whole numbers, one per request, none before its release."""
-    require_step_clock(inst, "a placement bound")
-    require_fit(inst, cluster)
-    t = integers(start, "start", 0, 2**62)
-    if len(t) != len(inst):
-        raise InputError(f"start has {len(t)} entries, the instance {len(inst)} requests")
-    early = t < inst.release
-    if early.any():
-        i = int(np.argmax(early))
-        raise InputError(f"request {i} starts in step {t[i]}, before its release {inst.release[i]}")
-    return t
-
-
-def start_windows(
-    inst: Instance, cluster: Cluster, max_wait: int | None, latest: ArrayLike | None
-) -> tuple[Int64Array | None, str]:
-    """Last start ``d_i`` of each request of P2 (None: no limit), and the windows in words."""
-    require_step_clock(inst, "a schedule bound")
-    require_fit(inst, cluster)
-    last: Int64Array | None = None
-    words = []
-    if max_wait is not None:
-        wait = integer(max_wait, "max_wait", 0, MAX_STEP)
-        last = frozen(inst.release + wait)
-        words.append(f"max_wait = {wait}")
-    if latest is not None:
-        given = integers(latest, "latest", 0, 2**62)
-        if len(given) != len(inst):
-            raise InputError(f"latest has {len(given)} entries, the instance {len(inst)} requests")
-        early = given < inst.release
-        if early.any():
-            i = int(np.argmax(early))
-            raise InputError(f"latest[{i}] = {given[i]} lies before the release {inst.release[i]} of request {i}")
-        last = given if last is None else frozen(np.minimum(last, given))
-        words.append("latest")
-    return last, " and ".join(words) or "no limit"
-
-
-def least_steps(inst: Instance, cluster: Cluster, last: Int64Array | None) -> int:
-    """``K_min``: active steps that no schedule with these windows goes below."""
-    if not len(inst):
-        return 0
-    least = max(int(inst.output.max()), -(int(inst.output.sum()) // -(cluster.workers * cluster.slots)))
-    if last is None:
-        return least
-    end = inst.release + inst.output
-    must = np.flatnonzero(last < end)
-    if not len(must):
-        return least
-    order = must[np.argsort(last[must], kind="stable")]
-    first, reach = last[order], np.maximum.accumulate(end[order])
-    before = np.concatenate((first[:1], reach[:-1]))
-    return max(least, int(np.maximum(reach - np.maximum(first, before), 0).sum()))
-
-
-def _window_data(max_wait: int | None, latest: ArrayLike | None) -> dict[str, Any]:
-    return {
-        "max_wait": None if max_wait is None else int(max_wait),
-        "latest": None if latest is None else integers(latest, "latest", 0, 2**62).tolist(),
-    }
-
-
-def _axis(inst: Instance, cluster: Cluster, start: Int64Array) -> tuple[Int64Array, Int64Array, Int64Array]:
-    """The active steps, each request's position on their axis, and the total load of each step."""
-    position, steps = active_steps(start, inst.output)
-    count = len(steps)
-    begin, end = position, position + inst.output
-    number, offset = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
-    np.add.at(number, begin, 1)
-    np.subtract.at(number, end, 1)
-    np.add.at(offset, begin, inst.prompt - begin)
-    np.subtract.at(offset, end, inst.prompt - begin)
-    active = np.cumsum(number[:-1])
-    over = active > cluster.workers * cluster.slots
-    if over.any():
-        p = int(np.argmax(over))
-        raise InputError(
-            f"step {steps[p]} has {active[p]} active requests, more than workers * slots = "
-            f"{cluster.workers * cluster.slots}: no placement exists for these starts"
-        )
-    return steps, position, np.cumsum(offset[:-1]) + active * np.arange(count)

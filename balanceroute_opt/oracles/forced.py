@@ -22,7 +22,8 @@ from ..certificates import Bound
 from ..errors import InputError
 from ..instance import Cluster, Instance
 from ..schedule import active_steps
-from .bounds import placement_bound, schedule_bound, start_windows
+from .bounds import placement_bound, schedule_bound
+from .given import start_windows
 
 __all__ = ["forced_bound", "forced_starts", "forced_windows", "latest_bound", "placed_bound"]
 

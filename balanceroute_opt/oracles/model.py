@@ -16,7 +16,7 @@ from .._validate import Float64Array, Int64Array, frozen
 from ..errors import InputError
 from ..instance import Cluster, Instance
 from ..schedule import active_steps
-from .bounds import step_bounds
+from .floors import step_bounds
 
 __all__ = ["LinearModel", "PlacementCase", "placement_case", "placement_model"]
 
@@ -70,7 +70,7 @@ class PlacementCase:
 
 
 def placement_case(inst: Instance, cluster: Cluster, start: Int64Array) -> PlacementCase:
-    """The case of validated `start` (:func:`~balanceroute_opt.oracles.bounds.given_starts`).
+    """The case of validated `start` (:func:`~balanceroute_opt.oracles.given.given_starts`).
 
     Raises
     ------

@@ -26,7 +26,7 @@ from ..errors import InputError, InvalidSchedule
 from ..files import atomic_write, require_writable
 from ..instance import Cluster, Instance
 from ..schedule import Schedule, active_steps, check
-from .bounds import given_starts, start_windows
+from .given import given_starts, start_windows
 from .model import LinearModel, placement_case, placement_model
 from .schedule import NO_LIMIT, window_case
 from .schedule_model import merged_model, schedule_model

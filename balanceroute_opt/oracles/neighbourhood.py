@@ -12,9 +12,10 @@ from ..errors import InputError
 from ..instance import Cluster, Instance
 from ..schedule import Schedule, check, peak_sum
 from .anytime import Found
-from .bounds import given_starts, step_bounds
 from .budget import Budget
 from .cpsat import solve_cpsat
+from .floors import step_bounds
+from .given import given_starts
 from .highs import solve_highs
 from .model import PlacementCase, placement_model
 from .windows import cut

@@ -18,9 +18,10 @@ from ..errors import InputError, InvalidSchedule, SolverError
 from ..instance import MAX_TOKENS, Cluster, Instance
 from ..schedule import Schedule, active_steps, check
 from . import branch, windows
-from .bounds import given_starts, placement_bound
+from .bounds import placement_bound
 from .cpsat import solve_cpsat, solve_mathopt
 from .enumeration import partitions, solve_enumeration
+from .given import given_starts
 from .highs import solve_highs
 from .model import PlacementCase, placement_case, placement_model
 from .search import greedy, improve

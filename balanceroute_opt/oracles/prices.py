@@ -18,7 +18,8 @@ from .._validate import Float64Array, Int64Array, frozen, real
 from ..certificates import Bound
 from ..errors import InputError, SolverError
 from ..instance import Cluster, Instance
-from .bounds import _axis, _window_data, given_starts, least_steps, placement_bound, schedule_bound, start_windows
+from .bounds import placement_bound, schedule_bound
+from .given import active_axis, given_starts, least_steps, start_windows, window_data
 from .highs import _highspy, _load
 from .lagrangian import Multipliers, Windows, certified
 from .price_tables import Columns, Prices
@@ -98,7 +99,7 @@ def prices(
     proved = certified(inst, cluster, Windows.of(inst, last), case.least, multipliers)
     bound = schedule_bound(inst, cluster, "fluid", max_wait, latest)
     if proved is not None and proved[0] + case.constant > bound.exact:
-        given = _window_data(max_wait, latest)
+        given = window_data(max_wait, latest)
         bound = Bound.schedule(inst, cluster, last, words, "lagrangian", proved[0] + case.constant, given | proved[1])
     return _schedule(case, dual, words, bound)
 
@@ -273,7 +274,7 @@ def _schedule(case: ScheduleCase, dual: _Dual, words: str, bound: Bound) -> Pric
 
 def _placement(inst: Instance, cluster: Cluster, start: Int64Array) -> Prices:
     """Uniform prices: the average of optimal duals over all permutations of workers."""
-    steps, _, total = _axis(inst, cluster, start)
+    steps, _, total = active_axis(inst, cluster, start)
     G = cluster.workers
     requests = _request_columns(inst, start, inst.work / G, np.zeros(len(inst)), start)
     columns = _uniform(steps, 1 / G, 0.0, total / G, total / G)

@@ -14,7 +14,7 @@ from .._jit import compiled
 from .._validate import Int64Array, integer
 from ..instance import Cluster, Instance
 from ..schedule import Schedule, active_steps
-from .bounds import given_starts
+from .given import given_starts
 
 __all__ = ["reinsertion"]
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from ..errors import InputError, SolverError
 from ..instance import Cluster, Instance
 from ..schedule import active_steps
-from .bounds import given_starts, start_windows
+from .given import given_starts, start_windows
 from .schedule import window_case
 
 if TYPE_CHECKING:

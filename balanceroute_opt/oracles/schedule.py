@@ -17,8 +17,9 @@ from ..certificates import Bound, new_certificate
 from ..errors import InputError, InvalidSchedule, SolverError
 from ..instance import Cluster, Instance, require_fit, require_step_clock
 from ..schedule import Schedule, active_steps, check, peak_loads
-from .bounds import _window_data, schedule_bound, start_windows
+from .bounds import schedule_bound
 from .forced import forced_starts, placed_bound
+from .given import start_windows, window_data
 from .placement import solve_placement
 from .schedule_model import ScheduleCase, schedule_case
 from .solution import Solution
@@ -169,7 +170,7 @@ def solve_schedule(
             return _conclude(inst, case, answer, known, words, time.perf_counter() - began, "flow", warm is not None)
     start = forced_starts(inst, cluster, max_wait, latest) if last is not None and solver == "auto" else None
     if start is not None:
-        limits = _window_data(max_wait, latest)
+        limits = window_data(max_wait, latest)
         answer, known, backend = _placed(case, start, limits, words, warm, seed, node_limit, began + limit, progress)
         return _conclude(inst, case, answer, known, words, time.perf_counter() - began, backend, warm is not None)
     backend = "bnb" if solver == "auto" else solver
@@ -225,7 +226,7 @@ def _ruled_out(
     cut = _overfull(inst, cluster, last)
     if cut is not None:
         result.status, result.message = "infeasible", str(cut)
-        data = _window_data(max_wait, latest) | {"requests": cut.requests.tolist(), "steps": [*map(list, cut.steps)]}
+        data = window_data(max_wait, latest) | {"requests": cut.requests.tolist(), "steps": [*map(list, cut.steps)]}
         result.certificate = new_certificate("schedule", "infeasible", inst, cluster, math.inf, data)
     return result
 

@@ -16,7 +16,7 @@ from .._validate import Float64Array, Int64Array, frozen
 from ..errors import InputError
 from ..instance import Cluster, Instance
 from ..schedule import Schedule
-from .bounds import least_steps
+from .given import least_steps
 from .lagrangian import Windows
 from .model import LinearModel
 
@@ -88,7 +88,7 @@ class ScheduleCase:
 
 
 def schedule_case(inst: Instance, cluster: Cluster, last: Int64Array, limited: bool = True) -> ScheduleCase:
-    """The case of validated windows (:func:`~balanceroute_opt.oracles.bounds.start_windows`)."""
+    """The case of validated windows (:func:`~balanceroute_opt.oracles.given.start_windows`)."""
     windows = Windows.of(inst, last)
     least = least_steps(inst, cluster, last)
     return ScheduleCase(inst, cluster, last, windows.step, frozen(windows.first), frozen(windows.wait), least, limited)

@@ -19,7 +19,7 @@ from .._validate import Int64Array
 from ..certificates import Bound
 from ..instance import MAX_TOKENS, Cluster, Instance
 from . import branch
-from .bounds import step_bounds
+from .floors import step_bounds
 from .model import PlacementCase
 from .search import greedy, improve
 

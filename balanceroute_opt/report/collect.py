@@ -20,7 +20,8 @@ from ..experiments.comparison import Comparison
 from ..files import read_json, read_problem, read_schedule
 from ..instance import Cluster, Instance
 from ..metrics import METRICS
-from ..oracles.bounds import placement_bound, step_bounds
+from ..oracles.bounds import placement_bound
+from ..oracles.floors import step_bounds
 from ..schedule import Schedule, _worker_loads, check, peak_loads
 from ..simulator import Run
 from ..simulator.files import read_run
