@@ -146,7 +146,8 @@ def bound_by_halves(
             return halves
     if leaves and found.bound > floor:
         left = max(0.25 * seconds, end_time - time.perf_counter())
-        tree = branch.prove(problem, found.bound, leaves, memory_limit, left)
+        memory = min(memory_limit, 4 * (search.nodes + 1000) * open_node)
+        tree = branch.prove(problem, found.bound, leaves, memory, left)
         if tree is not None:
             found.trees.append((found.bound - floor, work(case, tree), tree))
     return found
