@@ -159,6 +159,20 @@ def test_slots_are_expected_to_hold_what_starts_when_they_are_free():
     bro.check(inst, cluster, bro.Schedule(inst.release, beam.placement()))
 
 
+def test_small_problems_get_a_beam_where_slots_are_short():
+    """Annealing alone is stuck there: a request can move only if another one with the same steps comes back."""
+    found = {"annealing": 0, "auto": 0, "solve_placement": 0}
+    for seed in range(6):
+        inst, cluster, sched = problem(16, 2, 2, seed, 1.3)
+        best = bro.solve_placement(inst, cluster, sched.start, solver="bnb").objective
+        for method in ("annealing", "auto"):
+            found[method] += search_placement(inst, cluster, sched, moves=50_000, method=method).objective == best
+        searched = bro.solve_placement(inst, cluster, sched.start, solver="search", node_limit=50_000)
+        found["solve_placement"] += searched.objective == best
+    assert found["annealing"] <= 3
+    assert min(found["auto"], found["solve_placement"]) >= 5
+
+
 def test_search_keeps_the_capacity():
     inst, cluster, sched = problem(300, 4, 8, 6, 0.8, prompt_mu=5.0)
     peak = int(bro.peak_loads(inst, cluster, sched).max())

@@ -30,7 +30,7 @@ _BEAM = 0.6  # its share of the budget
 _WIDEST = 4096
 _LEANINGS = (1.0, 4.0, 0.25)  # weights of squares of the beams of several threads, over the usual one
 _CHILD = 5  # moves that the placement of a request on a worker counts as, by its time
-_SMALL = 1000  # requests, up to which annealing starts hot, and over again
+_SMALL = 1000  # requests, up to which annealing starts hot, and over again, from the best so far
 _SHARES = (0.05, 0.004)
 _SHARES_SMALL = (0.3, 0.01)
 _SHARES_BEAM = (0.002, 0.0002)
@@ -158,16 +158,19 @@ def improved(
     target: int = 0,
     progress: Callable[[int], None] | None = None,
     cooling: int | None = None,
+    beam: bool = False,
 ) -> tuple[Int64Array, int]:
     """As :func:`search_placement`, on the axis of active steps and without checks, for the exact solvers.
 
     `worker` keeps the slots, but may be above the KV capacity: the price returned is ``peak_sum`` plus 1000 per
-    token above it. `cooling` is the number of moves per request of a round.
+    token above it. `cooling` is the number of moves per request of a round. Small problems get no beam unless `beam`
+    is set: it takes some seconds to compile.
     """
     axis = _Axis(begin, end, base, steps, cluster)
     report = None if progress is None else lambda _, __, price: progress(price)
     course = _Course(time_limit, moves, target, report)
-    return _search(axis, worker, seed, "auto", 1, course, cooling), course.price
+    method: Method = "auto" if beam or len(begin) > _SMALL else "annealing"
+    return _search(axis, worker, seed, method, 1, course, cooling), course.price
 
 
 @dataclass(frozen=True)
@@ -225,9 +228,7 @@ def _search(
         seed, threads,
     )  # fmt: skip
     annealing.temperatures((0.5,))  # compiles
-    with_beam = method == "beam" or (
-        method == "auto" and cluster.kv_capacity is None and n > _SMALL and axis.crowded() > _CROWDED
-    )
+    with_beam = method == "beam" or (method == "auto" and cluster.kv_capacity is None and axis.crowded() > _CROWDED)
     if with_beam:
         axis.beam(1).run(1)
     best = _Best(annealing, course)
@@ -239,7 +240,7 @@ def _search(
                 annealing.place(placement)
                 best.keep()
         _anneal(
-            annealing, best, _SHARES_BEAM if with_beam else _SHARES if n > _SMALL else _SHARES_SMALL, course, cooling
+            annealing, best, _SHARES_SMALL if n <= _SMALL else _SHARES_BEAM if with_beam else _SHARES, course, cooling
         )
     except KeyboardInterrupt:
         course.interrupted = True

@@ -307,12 +307,14 @@ def _price(case: PlacementCase, worker: Int64Array) -> int:
     return int(load.max(axis=1, initial=0).sum())
 
 
-def _incumbent(case: PlacementCase, job: _Job, moves: int, time_limit: float) -> tuple[Int64Array | None, int]:
+def _incumbent(
+    case: PlacementCase, job: _Job, moves: int, time_limit: float, beam: bool = False
+) -> tuple[Int64Array | None, int]:
     """An annealed placement and its price; None if it is above the KV capacity."""
     floor = int(case.floor.sum())
     first = greedy(case) if job.warm is None else job.warm
     worker, price = improve(
-        case, first, job.seed, moves, time_limit, floor, lambda value: job.report(float(value), float(floor))
+        case, first, job.seed, moves, time_limit, floor, lambda value: job.report(float(value), float(floor)), beam=beam
     )
     # A price above that of the placement holds the penalty for loads above the capacity.
     if case.cluster.kv_capacity is not None and price != _price(case, worker):
@@ -322,7 +324,7 @@ def _incumbent(case: PlacementCase, job: _Job, moves: int, time_limit: float) ->
 
 def _search(case: PlacementCase, job: _Job) -> Answer:
     moves = 2**62 if job.node_limit is None else job.node_limit
-    worker, price = _incumbent(case, job, moves, job.left)
+    worker, price = _incumbent(case, job, moves, job.left, beam=True)
     bound = int(case.floor.sum())
     return Answer("optimal" if worker is not None and price == bound else "limit", worker, bound)
 

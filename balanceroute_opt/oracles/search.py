@@ -36,6 +36,7 @@ def improve(
     target: int = 0,
     progress: Callable[[int], None] | None = None,
     cooling: int | None = None,
+    beam: bool = False,
 ) -> tuple[Int64Array, int]:
     """The best placement that a search (:mod:`~balanceroute_opt.oracles.anytime`) finds from `worker`, and its price.
 
@@ -56,6 +57,8 @@ def improve(
         Called with each better price.
     cooling : int, optional
         Moves per request of one round of falling temperature.
+    beam : bool
+        Begin with a beam where slots are short, in small problems too.
 
     Returns
     -------
@@ -76,4 +79,5 @@ def improve(
         target,
         progress,
         cooling,
+        beam,
     )
