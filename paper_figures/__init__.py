@@ -21,8 +21,8 @@ from .common import Size, tidy
 
 HERE = Path(__file__).resolve().parent
 FIGURES = (
-    "trajectory", "published", "scaling", "hindsight", "stickiness", "load-sweep", "deferral", "information",
-    "horizon", "predictors", "staleness", "solvers", "worst-case", "dispatch", "energy",
+    "trajectory", "published", "scaling", "hindsight", "brackets", "stickiness", "load-sweep", "deferral",
+    "information", "horizon", "predictors", "staleness", "solvers", "worst-case", "dispatch", "energy",
 )  # fmt: skip
 """In the order of the README."""
 MAX_TABLE = 200_000

@@ -14,6 +14,7 @@ import balanceroute_opt as bro
 from balanceroute_opt.experiments.engine import complete
 from balanceroute_opt.experiments.store import RowStore
 from balanceroute_opt.experiments.study import Study, Workload, run_study
+from balanceroute_opt.files import atomic_write
 
 TRACES = {
     "azure-2023-conv": "azure_2023_conv.csv.gz",
@@ -104,3 +105,18 @@ def tidy(table: Any) -> Any:
 
     floats = [name for name, kind in table.schema.items() if kind == pl.Float64]
     return table.with_columns(pl.col(name).round_sig_figs(6) for name in floats)
+
+
+def fill(page: Path, figure: str, parts: dict[str, list[str]]) -> Path:
+    """Write lines into a page, each part between its marks."""
+    text = page.read_text(encoding="utf-8")
+    for what, lines in parts.items():
+        begin, end = f"<!-- {what}: balanceroute figures {figure} -->", f"<!-- end of {what} -->"
+        before, _, rest = text.partition(begin)
+        _, found, after = rest.partition(end)
+        if not found:
+            raise bro.InputError(f"{page}: the marks {begin} and {end} are not there")
+        text = "\n".join([f"{before}{begin}", *lines, f"{end}{after}"])
+    with atomic_write(page, force=True) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return page

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
 
 import balanceroute_opt as bro
@@ -9,12 +11,19 @@ from balanceroute_opt.experiments.bracket import bracket
 from balanceroute_opt.experiments.workload import prepare
 
 from . import style
-from .common import TRACES, Size, cluster, instance
+from .common import TRACES, Size, cluster, fill, instance
 
 NAMES, LOADS, BOUND = (*TRACES, "bfio"), (0.8, 1.1), "pigeonhole"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "findings.md"
+SHORT = {
+    "azure-2023-conv": "azure conv",
+    "azure-2023-code": "azure code",
+    "mooncake-conversation": "Mooncake",
+    "bfio": "bfio",
+}
 LEFT_OUT = ("llumnix", "bf-io")
 """Llumnix needs a KV capacity; BF-IO solves a program in every step."""
-MOVES = (2_000_000, 50_000)
+MOVES = (20_000_000, 50_000)
 """Of the search for the best placement of every run, in full and in smoke size."""
 
 
@@ -95,3 +104,27 @@ def plot(table: Any) -> Any:
                            title="from |: a better placement is known, to ●: certified bound")  # fmt: skip
     legend.get_title().set_fontsize(7)
     return figure
+
+
+def page(table: Any) -> Path:
+    """Write the headline table of docs/findings.md: at least – at most, in per cent, best routers first."""
+    import polars as pl
+
+    cells = [(name, load) for name in table["workload"].unique(maintain_order=True) for load in LOADS]
+    order = table.group_by("router").agg(pl.col("upper").mean()).sort("upper", "router")["router"].to_list()
+    heads = [f"{SHORT[name]}, {load:g}" for name, load in cells]
+    lines = ["", f"| router | {' | '.join(heads)} |", "|---" * (len(cells) + 1) + "|"]
+    for router in order:
+        ends = [
+            table.filter((pl.col("router") == router) & (pl.col("workload") == name) & (pl.col("load") == load))
+            for name, load in cells
+        ]
+        # Rounded outwards, so that what is said stays true.
+        spans = [
+            f"{math.floor(1000 * (end['lower'][0] - 1)) / 10:.1f} – {math.ceil(1000 * (end['upper'][0] - 1)) / 10:.1f}"
+            for end in ends
+        ]
+        lines.append(f"| `{router}` | {' | '.join(spans)} |")
+    widths = table.select(100 * (pl.col("best_known") / pl.col("bound") - 1)).to_series()
+    below = f"\nBetween the best placement known and the bound lie {widths.min():.1f} to {widths.max():.1f} %."
+    return fill(PAGE, "hindsight", {"headline": [*lines, below, ""]})

@@ -14,11 +14,10 @@ from balanceroute_opt.evaluation.intervals import mean_and_half_width
 from balanceroute_opt.experiments.prediction import with_keys
 from balanceroute_opt.experiments.specs import router_from
 from balanceroute_opt.experiments.workload import prepare, shuffled_blocks
-from balanceroute_opt.files import atomic_write
 from balanceroute_opt.predictors import PREDICTORS, CutoffTables, Survival, rounded_cutoffs, split
 
 from . import style
-from .common import TRACES, Size, cluster, instance
+from .common import TRACES, Size, cluster, fill, instance
 
 NAMES = ("azure-2023-conv", "mooncake-conversation", "azure-2023-code", "bfio")
 LOADS, SEEDS, TRAINING = (0.5, 0.6, 0.8, 0.95, 1.1, 1.2), 5, 0.2
@@ -243,17 +242,8 @@ def plot(table: Any) -> Any:
 
 def page(table: Any) -> Path:
     """Write the tables of docs/information.md, each between its marks."""
-    text = PAGE.read_text(encoding="utf-8")
-    for what, lines in (("summary", _summary(table)), ("tables", [x for name in NAMES for x in _tables(table, name)])):
-        begin, end = f"<!-- {what}: balanceroute figures information -->", f"<!-- end of {what} -->"
-        before, _, rest = text.partition(begin)
-        _, found, after = rest.partition(end)
-        if not found:
-            raise bro.InputError(f"{PAGE}: the marks {begin} and {end} are not there")
-        text = "\n".join([f"{before}{begin}", *lines, f"{end}{after}"])
-    with atomic_write(PAGE, force=True) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return PAGE
+    tables = [line for name in NAMES for line in _tables(table, name)]
+    return fill(PAGE, "information", {"summary": _summary(table), "tables": tables})
 
 
 def _summary(table: Any) -> list[str]:
