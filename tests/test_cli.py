@@ -231,7 +231,7 @@ def test_existing_outputs_need_force(fails, run, tmp_path):
         ("empty.csv", b"", "empty"),
         ("header.csv", CSV.encode().splitlines(keepends=True)[0], "header"),
         ("junk.csv", bytes(range(256)) * 40, "junk.csv: "),
-        ("cut.csv.gz", gzip.compress(CSV.encode())[:-30], "gzip stream"),
+        ("cut.csv.gz", gzip.compress(CSV.encode(), mtime=0)[:-30], "gzip stream"),
         ("column.csv", b"TIMESTAMP,ContextTokens\n2023-11-16 18:00:00,5\n", "GeneratedTokens"),
         ("negative.csv", CSV.replace(",100,5", ",-1,5").encode(), "-1"),
         ("fraction.csv", CSV.replace(",100,5", ",1.5,5").encode(), "1.5"),

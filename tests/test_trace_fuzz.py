@@ -21,7 +21,7 @@ from balanceroute_opt.traces import FORMATS, read_trace
 
 GENERIC = 'release,prompt,output,key\n0,1,1,a\n0.5,"2",3,"b, ""c"""\n1e1,4,5,\n'
 SEEDS = [s.encode() for s in (AZURE, AZURE_2024, BURSTGPT_1, BURSTGPT_3, LENGTHS, MOONCAKE, QWEN, VIDUR, GENERIC)]
-SEEDS += [gzip.compress(s) for s in SEEDS[:2]] + [zstandard.compress(s) for s in SEEDS[:2]]
+SEEDS += [gzip.compress(s, mtime=0) for s in SEEDS[:2]] + [zstandard.compress(s) for s in SEEDS[:2]]
 MAGIC = [b"", b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"{", b'{"', b"\xef\xbb\xbf", b"release,prompt,output\n"]
 TOKENS = [
     b"\n",
