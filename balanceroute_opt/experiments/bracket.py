@@ -363,6 +363,8 @@ def bracket(
     specs = resolve(routers)
     if not all(isinstance(spec, str) for spec in specs):
         raise InputError("brackets take routers by text (a name, or FILE.py:CLASS): tasks are kept by what they say")
+    if windows != OWN:
+        limits_of(windows, dict.fromkeys(specs, np.empty(0, np.int64)))  # refuses what it does not know before any run
     kept = None if store is None else RowStore(store)
     shared = {"format": 4, "version": __version__, "instance": inst.digest(), "cluster": cluster.digest()}
 

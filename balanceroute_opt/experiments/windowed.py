@@ -13,7 +13,7 @@ from ..evaluation.ratios import percent
 from ..instance import Cluster, Instance
 from ..oracles.anytime_schedule import search_schedule
 from ..oracles.bounds import schedule_bound
-from ..oracles.forced import latest_bound
+from ..oracles.forced import latest_bound, windows_bound
 from ..oracles.given import start_windows
 from ..schedule import Schedule, check, decode_time
 from .store import packed, unpacked
@@ -119,10 +119,7 @@ def bound(inst: Instance, cluster: Cluster, limits: dict[str, Any], iterations: 
     if "latest" in limits:
         found = latest_bound(inst, cluster, limits["latest"], iterations)
     elif limits:
-        try:
-            found = schedule_bound(inst, cluster, "lagrangian", **limits, iterations=iterations)
-        except InputError:  # windows too long for it
-            found = schedule_bound(inst, cluster, "fluid", **limits)
+        found = windows_bound(inst, cluster, **limits, iterations=iterations)
     else:
         found = schedule_bound(inst, cluster, "fluid")
     return {"value": float(found.value), "method": found.method, "certificate": found.certificate}

@@ -25,7 +25,7 @@ from ..schedule import active_steps
 from .bounds import placement_bound, schedule_bound
 from .given import start_windows
 
-__all__ = ["forced_bound", "forced_starts", "forced_windows", "latest_bound", "placed_bound"]
+__all__ = ["forced_bound", "forced_starts", "forced_windows", "latest_bound", "placed_bound", "windows_bound"]
 
 
 def forced_windows(
@@ -159,12 +159,27 @@ def latest_bound(inst: Instance, cluster: Cluster, latest: ArrayLike, iterations
         As :func:`forced_bound`.
     """
     bound = forced_bound(inst, cluster, latest)
-    if bound is not None:
-        return bound
+    return windows_bound(inst, cluster, latest=latest, iterations=iterations) if bound is None else bound
+
+
+def windows_bound(
+    inst: Instance,
+    cluster: Cluster,
+    max_wait: int | None = None,
+    latest: ArrayLike | None = None,
+    iterations: int = 200,
+) -> Bound:
+    """``lagrangian``, or ``fluid`` where the windows are too long for that.
+
+    Raises
+    ------
+    InputError
+        As :func:`~balanceroute_opt.schedule_bound`.
+    """
     try:
-        return schedule_bound(inst, cluster, "lagrangian", latest=latest, iterations=iterations)
+        return schedule_bound(inst, cluster, "lagrangian", max_wait, latest, iterations)
     except InputError:
-        return schedule_bound(inst, cluster, "fluid", latest=latest)
+        return schedule_bound(inst, cluster, "fluid", max_wait, latest)
 
 
 @compiled

@@ -64,6 +64,14 @@ class PlacementCase:
         parts = np.split(order, np.flatnonzero(self.begin[order][1:] >= reach[:-1]) + 1)
         return [np.sort(part) for part in parts]  # a single one is the case itself, request by request
 
+    def loads(self, worker: Int64Array) -> Int64Array:
+        """Loads of the workers under a placement, shape (G, K)."""
+        load = np.zeros((self.cluster.workers, len(self.steps)), np.int64)
+        for i, g in enumerate(worker):
+            span = np.arange(self.begin[i], self.end[i])
+            load[g, span] += self.base[i] + span
+        return load
+
     def part(self, requests: Int64Array) -> PlacementCase:
         """The case of some requests alone."""
         return placement_case(self.inst.take(requests), self.cluster, frozen(self.start[requests]))
@@ -135,11 +143,7 @@ class LinearModel:
             worker = np.array([number[int(g)] for g in worker], np.int64)
         x = np.zeros(len(self.variables))
         x[np.arange(n) * workers + worker] = 1.0
-        load = np.zeros((workers, len(case.steps)))
-        for i in range(n):
-            span = slice(int(case.begin[i]), int(case.end[i]))
-            load[worker[i], span] += case.base[i] + np.arange(span.start, span.stop)
-        x[n * workers :] = load.max(axis=0)
+        x[n * workers :] = case.loads(worker).max(axis=0)
         return x
 
 

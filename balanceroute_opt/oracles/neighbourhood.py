@@ -123,9 +123,7 @@ def _rounds(
     """Rounds of neighbourhoods; `worker` changes only to what is better."""
     import joblib
 
-    load = np.zeros((case.cluster.workers, len(case.steps)), np.int64)
-    for i in range(len(case)):
-        _put(case, load, i, worker[i], 1)
+    load = case.loads(worker)
     with joblib.Parallel(n_jobs=jobs) as parallel:
         for number in range(rounds):
             if course.over:
@@ -232,7 +230,4 @@ def _solve(task: _Task) -> Int64Array | None:
 
 def _price(piece: PlacementCase, worker: Int64Array, rest: Int64Array) -> int:
     """Summed peaks of the piece, where other workers have peaks `rest`."""
-    load = np.zeros((piece.cluster.workers, len(piece.steps)), np.int64)
-    for i in range(len(piece)):
-        _put(piece, load, i, worker[i], 1)
-    return int(np.maximum(load.max(axis=0), rest).sum())
+    return int(np.maximum(piece.loads(worker).max(axis=0), rest).sum())

@@ -300,11 +300,7 @@ def _span(case: PlacementCase, part: Int64Array) -> slice:
 
 
 def _price(case: PlacementCase, worker: Int64Array) -> int:
-    load = np.zeros((len(case.steps), case.cluster.workers), np.int64)
-    for i in range(len(case)):
-        span = np.arange(case.begin[i], case.end[i])
-        load[span, worker[i]] += case.base[i] + span
-    return int(load.max(axis=1, initial=0).sum())
+    return int(case.loads(worker).max(axis=0, initial=0).sum())
 
 
 def _incumbent(
